@@ -1,0 +1,357 @@
+//! One service as the machine sees it: its phases, and what its end means.
+
+use super::message::{Cause, Outcome, Policy, View};
+use super::policy::{Backoff, Counted, Limiter, Restart};
+use super::time::Moment;
+use crate::exit::Exit;
+use crate::failure::FailureKind;
+use crate::report::State;
+
+/// What a service is doing, with all that belongs to it.
+///
+/// ```text
+///            start                 end, again at once
+/// Waiting ----------> Running <---------------------------+
+///    ^   start_service  |  | end, later                   |
+///    |   restart        |  +-----> Backoff, Queued -------+ delay or pause over
+///    |                  |  | end for good
+///    |                  |  +-----> Done, GivenUp, Stopped --- start_service --> Running
+///    |       asked      v
+///    |               Stopping --- end ---> what its fate says: start, stay or be removed
+///    |                  | deadline
+///    |                  v
+///    |              Abandoned --- late end ---> what its fate says
+///    |
+/// removal: any phase ---> (Stopping) ---> Discarding ---> forgotten
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Phase {
+    /// Not started yet: the supervisor isn't running or pauses, or (`parked`) the service itself
+    /// answered that an input is missing.
+    Waiting { parked: bool },
+    /// It failed and starts again at `until`. `suspended`: by a pause of its own limit, which
+    /// counts from zero then.
+    Backoff { until: Moment, suspended: bool },
+    /// It failed and starts again when the supervisor's pause is over, and not before its delay is.
+    Queued { not_before: Moment },
+    /// At rest.
+    Resting(Rest),
+    /// An incarnation runs, or is about to.
+    Running(Readiness),
+    /// An incarnation was asked to stop.
+    Stopping {
+        asked: Moment,
+        deadline: Moment,
+        cause: Cause,
+        fate: Fate,
+    },
+    /// An incarnation was asked to stop and didn't in time; or it is a supervisor that has ended
+    /// and left threads behind.
+    Abandoned { fate: Fate },
+    /// No incarnation; its values are being dropped.
+    Discarding { asked: Moment, deadline: Moment },
+}
+
+/// At rest: it will not start by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Rest {
+    /// By hand, or because the supervisor stopped.
+    Stopped { by_hand: bool },
+    /// Ended by itself; `told`: it said that it is not to be restarted.
+    Done { told: bool },
+    GivenUp,
+}
+
+/// Whether an incarnation's set-up is finished.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Readiness {
+    /// It doesn't have to say so.
+    Assumed,
+    /// It must say so by then.
+    Awaited { deadline: Moment },
+    /// It has said so.
+    Said,
+}
+
+/// What becomes of a service when its incarnation has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Fate {
+    /// `by_hand`: at once, whatever delay or pause there is.
+    Start {
+        not_before: Moment,
+        suspended: bool,
+        by_hand: bool,
+    },
+    Stay(Rest),
+    /// Wait for an input to change.
+    Park,
+    Remove,
+}
+
+impl Fate {
+    /// The supervisor stops.
+    pub(crate) const STOPPED: Fate = Fate::Stay(Rest::Stopped { by_hand: false });
+
+    pub(crate) const STOPPED_BY_HAND: Fate = Fate::Stay(Rest::Stopped { by_hand: true });
+
+    pub(crate) const START_BY_HAND: Fate = Fate::Start {
+        not_before: Moment::START,
+        suspended: false,
+        by_hand: true,
+    };
+
+    pub(crate) fn is_start(self) -> bool {
+        match self {
+            Fate::Start { .. } => true,
+            Fate::Stay(_) | Fate::Park | Fate::Remove => false,
+        }
+    }
+}
+
+impl Phase {
+    /// When this phase ends by itself.
+    pub(crate) fn timer(self) -> Option<Moment> {
+        let at = match self {
+            Phase::Backoff { until, .. } => until,
+            Phase::Running(Readiness::Awaited { deadline })
+            | Phase::Stopping { deadline, .. }
+            | Phase::Discarding { deadline, .. } => deadline,
+            Phase::Running(Readiness::Assumed | Readiness::Said)
+            | Phase::Waiting { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Abandoned { .. } => return None,
+        };
+        (at != Moment::NEVER).then_some(at)
+    }
+
+    /// Something of it is under way that a stop of the supervisor has to wait for.
+    pub(crate) fn is_alive(self) -> bool {
+        match self {
+            Phase::Running(_) | Phase::Stopping { .. } | Phase::Discarding { .. } => true,
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Abandoned { .. } => false,
+        }
+    }
+
+    /// It is expected to be up, and isn't yet.
+    pub(crate) fn is_missing(self) -> bool {
+        match self {
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Running(Readiness::Awaited { .. }) => true,
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
+            Phase::Running(Readiness::Assumed | Readiness::Said)
+            | Phase::Resting(_)
+            | Phase::Discarding { .. } => false,
+        }
+    }
+
+    /// It runs or will; a significant service in any other phase is over.
+    pub(crate) fn is_active(self) -> bool {
+        match self {
+            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Running(_) => true,
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
+            Phase::Resting(_) | Phase::Discarding { .. } => false,
+        }
+    }
+
+    /// The supervisor stops it only to start it again.
+    pub(crate) fn is_stopping_for_restart(self) -> bool {
+        match self {
+            Phase::Stopping { fate, .. } => fate.is_start(),
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => false,
+        }
+    }
+}
+
+/// What the machine knows of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    pub(crate) policy: Policy,
+    pub(crate) phase: Phase,
+    pub(crate) since: Moment,
+    /// The number of the last incarnation that was started.
+    pub(crate) incarnation: u64,
+    /// Since when it has been ready, or supposed to be.
+    pub(crate) ready_since: Option<Moment>,
+    pub(crate) ever_ready: bool,
+    pub(crate) announced: bool,
+    /// Abandoned incarnations that others have overlapped.
+    pub(crate) leftovers: Vec<u64>,
+    /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
+    pub(crate) attempts: u32,
+    pub(crate) panic_attempts: u32,
+    pub(crate) limiter: Option<Limiter>,
+    pub(crate) starts: u32,
+    pub(crate) failures: u32,
+    pub(crate) panics: u32,
+    pub(crate) stop_timeouts: u32,
+}
+
+impl Child {
+    pub(crate) fn new(policy: Policy, now: Moment) -> Child {
+        Child {
+            limiter: policy.limit.clone().map(Limiter::new),
+            policy,
+            phase: Phase::Waiting { parked: false },
+            since: now,
+            incarnation: 0,
+            ready_since: None,
+            ever_ready: false,
+            announced: false,
+            leftovers: Vec::new(),
+            attempts: 0,
+            panic_attempts: 0,
+            starts: 0,
+            failures: 0,
+            panics: 0,
+            stop_timeouts: 0,
+        }
+    }
+
+    pub(crate) fn view(&self) -> View {
+        let (state, next_start) = match self.phase {
+            Phase::Waiting { .. } => (State::Waiting, None),
+            Phase::Backoff { until, suspended: false } => (State::Backoff, Some(until)),
+            Phase::Backoff { until, suspended: true } => (State::Paused, Some(until)),
+            Phase::Queued { .. } => (State::Paused, None),
+            Phase::Resting(Rest::Stopped { .. }) => (State::Stopped, None),
+            Phase::Resting(Rest::Done { .. }) => (State::Done, None),
+            Phase::Resting(Rest::GivenUp) => (State::GivenUp, None),
+            Phase::Running(Readiness::Assumed) => (State::Running, None),
+            Phase::Running(Readiness::Awaited { .. }) => (State::Starting, None),
+            Phase::Running(Readiness::Said) => (State::Ready, None),
+            Phase::Stopping { .. } | Phase::Discarding { .. } => (State::Stopping, None),
+            Phase::Abandoned { .. } => (State::Abandoned, None),
+        };
+        View {
+            state,
+            incarnation: self.incarnation,
+            since: self.since,
+            next_start,
+            starts: self.starts,
+            failures: self.failures,
+            panics: self.panics,
+            stop_timeouts: self.stop_timeouts,
+            missing: self.phase.is_missing(),
+        }
+    }
+
+    /// It must say that it is ready.
+    pub(crate) fn says_ready(&self) -> bool {
+        self.policy.ready_timeout.is_some()
+    }
+
+    /// Its own stop timeout from now, but not beyond `hard`.
+    pub(crate) fn stop_deadline(&self, now: Moment, hard: Moment) -> Moment {
+        self.policy
+            .stop_timeout
+            .map_or(Moment::NEVER, |timeout| now.plus(timeout))
+            .min(hard)
+    }
+
+    fn backoff(&mut self, counted: Counted) -> (Backoff, &mut u32) {
+        match (counted, self.policy.panic_backoff) {
+            (Counted::Panic, Some(backoff)) => (backoff, &mut self.panic_attempts),
+            (Counted::Panic, None) | (Counted::Error, _) => (self.policy.backoff, &mut self.attempts),
+        }
+    }
+
+    /// The delay of the next restart after a failure, which then counts for the one after it.
+    pub(crate) fn next_delay(&mut self, counted: Counted, random: f64) -> std::time::Duration {
+        let (backoff, attempts) = self.backoff(counted);
+        let delay = backoff.delay(*attempts, random);
+        *attempts = attempts.saturating_add(1);
+        delay
+    }
+
+    pub(crate) fn reset_backoff(&mut self) {
+        self.attempts = 0;
+        self.panic_attempts = 0;
+    }
+
+    /// Whether it has been ready for long enough to count as stable.
+    pub(crate) fn was_stable(&self, now: Moment) -> bool {
+        match (self.policy.backoff.resets_after(), self.ready_since) {
+            (Some(long), Some(ready)) => now.since(ready) >= long,
+            (Some(_) | None, Some(_) | None) => false,
+        }
+    }
+}
+
+/// Whether a service was asked to stop before it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Asked {
+    No,
+    ForRestart,
+    Final,
+}
+
+/// What the end of one incarnation means for its service. One table for all the systems: OTP's
+/// restart types, suture's sentinel errors, juju's errors and monogon's states are its rows.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Directive {
+    /// What was planned when it was asked to stop.
+    AsAsked,
+    /// A failure: count it and start again.
+    Restart(FailureKind),
+    /// It stays, done.
+    Done { told: bool },
+    /// It leaves; with or without a failure to report.
+    Leave(Option<FailureKind>),
+    /// Start again after the first delay, uncounted.
+    Bounce,
+    /// Wait for an input to change.
+    Park,
+    /// Remove it.
+    Uninstall,
+    /// Take the tree down.
+    Terminate,
+}
+
+pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Directive {
+    match asked {
+        // In a final stop everything is only reported.
+        Asked::Final => return Directive::AsAsked,
+        // An explicit answer is honoured; an error or a panic is no second failure.
+        Asked::ForRestart => match outcome {
+            Outcome::Ok | Outcome::Error | Outcome::Panic | Outcome::NoThread | Outcome::Exit(Exit::Bounce) => {
+                return Directive::AsAsked;
+            }
+            Outcome::Exit(Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing) => {}
+        },
+        Asked::No => {}
+    }
+    match (outcome, restart) {
+        (Outcome::Exit(Exit::TerminateTree), Restart::Always | Restart::OnFailure | Restart::Never) => {
+            Directive::Terminate
+        }
+        (Outcome::Exit(Exit::Uninstall), Restart::Always | Restart::OnFailure | Restart::Never) => {
+            Directive::Uninstall
+        }
+        (Outcome::Exit(Exit::Missing), Restart::Always | Restart::OnFailure) => Directive::Park,
+        (Outcome::Exit(Exit::Bounce), Restart::Always | Restart::OnFailure) => Directive::Bounce,
+        (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => Directive::Done { told: true },
+        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => Directive::Leave(None),
+        (Outcome::Ok, Restart::Always) => Directive::Restart(FailureKind::Returned),
+        (Outcome::Ok, Restart::OnFailure) => Directive::Done { told: false },
+        (Outcome::Ok, Restart::Never) => Directive::Leave(None),
+        (Outcome::Error, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Error),
+        (Outcome::Error, Restart::Never) => Directive::Leave(Some(FailureKind::Error)),
+        (Outcome::Panic, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Panic),
+        (Outcome::Panic, Restart::Never) => Directive::Leave(Some(FailureKind::Panic)),
+        (Outcome::NoThread, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Spawn),
+        (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
+    }
+}

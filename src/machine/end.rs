@@ -1,0 +1,483 @@
+//! What follows when an incarnation ends.
+
+use super::child::{Asked, Directive, Fate, Phase, Readiness, Rest, classify};
+use super::message::{Cause, Command, Note, Outcome, Verdict};
+use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
+use super::shutdown::Mode;
+use super::{Machine, Moment};
+use crate::event::Next;
+use crate::failure::FailureKind;
+use crate::id::ChildId;
+
+impl Machine {
+    pub(super) fn ended(
+        &mut self,
+        id: ChildId,
+        incarnation: u64,
+        outcome: Outcome,
+        discarded: bool,
+        stragglers: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.incarnation != incarnation {
+            self.leftover_ended(id, incarnation, stragglers, out);
+            return;
+        }
+        match child.phase {
+            Phase::Running(_) => self.ended_unasked(id, outcome, discarded, stragglers, out),
+            Phase::Stopping { cause, fate, .. } => {
+                self.ended_as_asked(id, outcome, cause, fate, discarded, stragglers, out);
+            }
+            Phase::Abandoned { fate } if !stragglers => {
+                self.announce(id, Note::EndedLate, out);
+                self.settle(id, fate, discarded, out);
+            }
+            // A late end that leaves threads behind: `Cleared` comes.
+            Phase::Abandoned { .. } => {}
+            // Stale: an incarnation ends once.
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Discarding { .. } => {}
+        }
+    }
+
+    /// An incarnation that others have overlapped has ended.
+    fn leftover_ended(&mut self, id: ChildId, incarnation: u64, stragglers: bool, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(place) = child.leftovers.iter().position(|&l| l == incarnation) else { return };
+        if !stragglers {
+            child.leftovers.remove(place);
+            out.push(Command::Announce {
+                id,
+                incarnation,
+                note: Note::EndedLate,
+            });
+        }
+    }
+
+    /// The threads that a supervisor left behind have ended.
+    pub(super) fn cleared(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.incarnation != incarnation {
+            child.leftovers.retain(|&l| l != incarnation);
+            return;
+        }
+        match child.phase {
+            Phase::Abandoned { fate } => self.settle(id, fate, false, out),
+            // An overlap: the next incarnation's business.
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Discarding { .. } => {}
+        }
+    }
+
+    pub(super) fn discarded(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        match child.phase {
+            Phase::Discarding { .. } => {
+                self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
+                self.forget(id, out);
+            }
+            Phase::Abandoned { .. } => {
+                self.announce(id, Note::EndedLate, out);
+                self.forget(id, out);
+            }
+            // Nobody asked for it.
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. } => {}
+        }
+    }
+
+    fn ended_as_asked(
+        &mut self,
+        id: ChildId,
+        outcome: Outcome,
+        cause: Cause,
+        fate: Fate,
+        discarded: bool,
+        stragglers: bool,
+        out: &mut Vec<Command>,
+    ) {
+        self.announce(id, Note::Stopped, out);
+        // Nothing of it runs any more; what follows decides where it rests.
+        self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let asked = match (fate, cause) {
+            (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
+            (Fate::Stay(_) | Fate::Park | Fate::Remove, _) => Asked::Final,
+        };
+        let fate = match classify(outcome, child.policy.restart, asked) {
+            Directive::AsAsked | Directive::Bounce => fate,
+            Directive::Done { told } => self.done(id, told),
+            Directive::Park => Fate::Park,
+            Directive::Uninstall | Directive::Leave(_) => Fate::Remove,
+            Directive::Terminate => self.terminate(id, out),
+            // Not in this table's rows for a stop.
+            Directive::Restart(_) => fate,
+        };
+        self.settle_or_wait(id, fate, discarded, stragglers, out);
+    }
+
+    fn ended_unasked(
+        &mut self,
+        id: ChildId,
+        outcome: Outcome,
+        discarded: bool,
+        stragglers: bool,
+        out: &mut Vec<Command>,
+    ) {
+        self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let directive = classify(outcome, child.policy.restart, Asked::No);
+        let early = child.says_ready() && !child.ever_ready;
+        let significant = child.policy.significant;
+        // While the supervisor stops, nobody starts again and nothing counts.
+        let running = self.mode == Mode::Running;
+        let (fate, over) = match directive {
+            Directive::Restart(kind) if running => self.failed(id, kind, out),
+            Directive::Restart(kind) => {
+                self.count_failure(id, kind);
+                self.announce_failed(id, kind, Next::Ends, out);
+                (Fate::STOPPED, None)
+            }
+            Directive::Done { told } => {
+                let fate = self.done(id, told);
+                self.announce(id, Note::Done, out);
+                (fate, Some(Over::Well))
+            }
+            Directive::Leave(None) => {
+                self.announce(id, Note::Done, out);
+                (Fate::Remove, Some(Over::Well))
+            }
+            Directive::Leave(Some(kind)) => {
+                self.count_failure(id, kind);
+                self.announce_failed(id, kind, Next::Stays, out);
+                (Fate::Remove, Some(Over::Failed))
+            }
+            Directive::Uninstall => {
+                self.announce(id, Note::Done, out);
+                (Fate::Remove, None)
+            }
+            Directive::Bounce => {
+                self.announce(id, Note::Stopped, out);
+                (self.bounced(id), None)
+            }
+            Directive::Park => {
+                self.announce(id, Note::Stopped, out);
+                (Fate::Park, None)
+            }
+            Directive::Terminate => {
+                self.announce_failed(id, FailureKind::Error, Next::Ends, out);
+                (self.terminate(id, out), None)
+            }
+            // Not in this table's rows for an unasked end.
+            Directive::AsAsked => (Fate::STOPPED, None),
+        };
+        if early && over.is_some() {
+            out.push(Command::EndedEarly { id });
+        }
+        // Blamed while the service is still known; it may be forgotten by the next line.
+        if let (Some(over), true, true) = (over, significant, running) {
+            self.significant_ended(id, over, out);
+        }
+        self.settle_or_wait(id, fate, discarded, stragglers, out);
+    }
+
+    /// A supervisor that left threads behind is not over before they are.
+    fn settle_or_wait(
+        &mut self,
+        id: ChildId,
+        fate: Fate,
+        discarded: bool,
+        stragglers: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if stragglers {
+            let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
+            if !overlaps {
+                self.put(id, Phase::Abandoned { fate });
+                return;
+            }
+            child.leftovers.push(child.incarnation);
+        }
+        self.settle(id, fate, discarded, out);
+    }
+
+    /// The incarnation has ended: do what was decided for then.
+    pub(super) fn settle(&mut self, id: ChildId, fate: Fate, discarded: bool, out: &mut Vec<Command>) {
+        match fate {
+            Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
+            Fate::Start {
+                not_before,
+                suspended: true,
+                ..
+            } if self.mode == Mode::Running && not_before > self.now => self.put(
+                id,
+                Phase::Backoff {
+                    until: not_before,
+                    suspended: true,
+                },
+            ),
+            Fate::Start {
+                not_before, suspended, ..
+            } => {
+                if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
+                    child.limiter.iter_mut().for_each(super::Limiter::reset);
+                }
+                self.start_when_allowed(id, not_before, out);
+            }
+            Fate::Park if self.mode == Mode::Running => {
+                self.put(id, Phase::Waiting { parked: true });
+                self.announce(id, Note::Waiting, out);
+                out.push(Command::Release { id });
+            }
+            Fate::Park => self.settle(id, Fate::STOPPED, discarded, out),
+            Fate::Stay(rest) => {
+                self.put(id, Phase::Resting(rest));
+                if rest == Rest::GivenUp {
+                    self.announce(id, Note::GivenUp, out);
+                }
+                out.push(Command::Release { id });
+            }
+            Fate::Remove if discarded => {
+                self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
+                self.forget(id, out);
+            }
+            Fate::Remove => self.discard(id, out),
+        }
+    }
+
+    /// Has the values of a service without an incarnation dropped.
+    pub(super) fn discard(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get(&id) else { return };
+        let asked = self.now;
+        let timeout = child.policy.drop_timeout();
+        let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
+        self.held.remove(&id);
+        self.put(id, Phase::Discarding { asked, deadline });
+        out.push(Command::Discard { id });
+    }
+
+    fn done(&mut self, id: ChildId, told: bool) -> Fate {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.reset_backoff();
+        }
+        Fate::Stay(Rest::Done { told })
+    }
+
+    /// A bounce waits the first delay and neither grows nor resets it.
+    fn bounced(&mut self, id: ChildId) -> Fate {
+        let random = self.random.next();
+        let delay = match self.children.get(&id) {
+            Some(child) => child.policy.backoff.delay(0, random),
+            None => std::time::Duration::ZERO,
+        };
+        Fate::Start {
+            not_before: self.now.plus(delay),
+            suspended: false,
+            by_hand: false,
+        }
+    }
+
+    fn terminate(&mut self, id: ChildId, out: &mut Vec<Command>) -> Fate {
+        self.begin_shutdown(Verdict::Terminated, Cause::Terminated(id), Some(id), Moment::NEVER, out);
+        Fate::STOPPED
+    }
+
+    fn count_failure(&mut self, id: ChildId, kind: FailureKind) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        child.failures = child.failures.saturating_add(1);
+        if kind == FailureKind::Panic {
+            child.panics = child.panics.saturating_add(1);
+        }
+    }
+
+    fn announce_failed(&self, id: ChildId, kind: FailureKind, next: Next, out: &mut Vec<Command>) {
+        let limit = self.limiter_of(id).peek();
+        self.announce(
+            id,
+            Note::Failed {
+                kind,
+                count: limit.0,
+                limit: limit.1,
+                next,
+            },
+            out,
+        );
+    }
+
+    fn limiter_of(&self, id: ChildId) -> &super::Limiter {
+        match self.children.get(&id).and_then(|c| c.limiter.as_ref()) {
+            Some(own) => own,
+            None => &self.limiter,
+        }
+    }
+
+    /// Counts a failure and says what becomes of the service, and whether it is over with it.
+    pub(super) fn failed(&mut self, id: ChildId, kind: FailureKind, out: &mut Vec<Command>) -> (Fate, Option<Over>) {
+        self.count_failure(id, kind);
+        let counted = match kind {
+            FailureKind::Panic => Counted::Panic,
+            FailureKind::Error | FailureKind::Returned | FailureKind::Spawn | FailureKind::ReadyTimeout => Counted::Error,
+        };
+        let now = self.now;
+        let limit_now = self.limit_clock.read(now);
+        let Some(child) = self.children.get_mut(&id) else { return (Fate::STOPPED, None) };
+        match (kind, child.policy.panic_policy) {
+            (FailureKind::Panic, PanicPolicy::Abort) => {
+                self.announce_failed(id, kind, Next::Ends, out);
+                out.push(Command::Abort { id });
+                return (Fate::STOPPED, None);
+            }
+            (FailureKind::Panic, PanicPolicy::Escalate) => {
+                self.announce_failed(id, kind, Next::Ends, out);
+                self.begin_shutdown(Verdict::Escalated, Cause::Terminated(id), Some(id), Moment::NEVER, out);
+                return (Fate::STOPPED, None);
+            }
+            (_, PanicPolicy::Restart | PanicPolicy::Escalate | PanicPolicy::Abort) => {}
+        }
+        let stable = child.was_stable(now);
+        if stable {
+            child.reset_backoff();
+        }
+        // Its own limit runs on the plain clock: the supervisor's stops are not its doing.
+        let (own, limiter, limit_now) = match &mut child.limiter {
+            Some(own) => (true, own, now),
+            None => (false, &mut self.limiter, limit_now),
+        };
+        if stable {
+            limiter.refill();
+        }
+        let count = limiter.count(limit_now, counted);
+        let delay = child.next_delay(counted, self.random.next());
+        let start = |not_before, suspended| Fate::Start {
+            not_before,
+            suspended,
+            by_hand: false,
+        };
+        let (fate, over, next) = match count.exceeded {
+            None if self.paused_until.is_some() => (start(now.plus(delay), false), None, Next::Queued),
+            None => (start(now.plus(delay), false), None, Next::Restart { delay }),
+            Some(Exceeded::Pause { time, jitter }) => {
+                let time = lengthened(time, jitter, self.random.next());
+                if own {
+                    let delay = delay.max(time);
+                    (start(now.plus(delay), true), None, Next::Restart { delay })
+                } else {
+                    self.announce_counted(id, kind, count.count, count.limit, Next::Queued, out);
+                    self.pause(time, out);
+                    return (start(now.plus(delay), false), None);
+                }
+            }
+            Some(Exceeded::StopService) => (Fate::Stay(Rest::GivenUp), Some(Over::Failed), Next::Stays),
+            Some(Exceeded::Fail) => {
+                self.announce_counted(id, kind, count.count, count.limit, Next::Ends, out);
+                self.begin_shutdown(Verdict::LimitExceeded, Cause::Limit, Some(id), Moment::NEVER, out);
+                return (Fate::STOPPED, None);
+            }
+        };
+        self.announce_counted(id, kind, count.count, count.limit, next, out);
+        (fate, over)
+    }
+
+    fn announce_counted(
+        &self,
+        id: ChildId,
+        kind: FailureKind,
+        count: f64,
+        limit: f64,
+        next: Next,
+        out: &mut Vec<Command>,
+    ) {
+        self.announce(
+            id,
+            Note::Failed {
+                kind,
+                count,
+                limit,
+                next,
+            },
+            out,
+        );
+    }
+
+    /// A failure during a pause neither extends nor repeats it.
+    fn pause(&mut self, time: std::time::Duration, out: &mut Vec<Command>) {
+        if self.paused_until.is_none() {
+            self.paused_until = Some(self.now.plus(time));
+            out.push(Command::AnnouncePause(time));
+        }
+    }
+
+    pub(super) fn ready_timed_out(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.mode != Mode::Running {
+            // It is about to be asked to stop anyway.
+            self.put(id, Phase::Running(Readiness::Assumed));
+            return;
+        }
+        // The timer is gone; the phase must say so before anything looks at it.
+        self.put(id, Phase::Running(Readiness::Assumed));
+        let never = self.children.get(&id).is_some_and(|c| c.policy.restart == super::Restart::Never);
+        let (fate, over) = if never {
+            self.count_failure(id, FailureKind::ReadyTimeout);
+            self.announce_failed(id, FailureKind::ReadyTimeout, Next::Stays, out);
+            (Fate::Remove, Some(Over::Failed))
+        } else {
+            self.failed(id, FailureKind::ReadyTimeout, out)
+        };
+        if let Some(over) = over {
+            let child = self.children.get(&id);
+            if child.is_some_and(|c| !c.ever_ready) {
+                out.push(Command::EndedEarly { id });
+            }
+            if child.is_some_and(|c| c.policy.significant) {
+                self.significant_ended(id, over, out);
+            }
+        }
+        // A shutdown that has just begun may have asked it already.
+        if self.children.get(&id).is_some_and(|c| matches!(c.phase, Phase::Running(_))) && self.mode == Mode::Running {
+            self.ask(id, Cause::ReadyTimeout, fate, out);
+        }
+    }
+
+    fn significant_ended(&mut self, id: ChildId, over: Over, out: &mut Vec<Command>) {
+        let own = usize::from(self.children.get(&id).is_some_and(|c| c.phase.is_active()));
+        let triggers = match self.config.auto_shutdown {
+            AutoShutdown::Never => false,
+            AutoShutdown::AnySignificant => true,
+            AutoShutdown::AllSignificant => self.counts.significant_active == own,
+        };
+        if triggers {
+            let verdict = match over {
+                Over::Well => Verdict::AutoShutdown,
+                Over::Failed => Verdict::SignificantFailed,
+            };
+            self.begin_shutdown(verdict, Cause::AutoShutdown(id), Some(id), Moment::NEVER, out);
+        }
+    }
+}
+
+/// How a service that will not start again has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Over {
+    Well,
+    Failed,
+}
+
+fn lengthened(time: std::time::Duration, jitter: f64, random: f64) -> std::time::Duration {
+    let secs = time.as_secs_f64() * (1.0 + jitter * random);
+    std::time::Duration::try_from_secs_f64(secs).unwrap_or(std::time::Duration::MAX)
+}
+

@@ -1,0 +1,495 @@
+//! The decisions of a supervisor: a deterministic machine that knows no thread, no clock, no
+//! channel and no closure.
+//!
+//! `step(now, input, out)` takes something that happened and appends what is to be done;
+//! `deadline()` says when time itself is the next input. The driver carries the commands out in
+//! their order. What changed is in [`Machine::take_changed`], for the driver to publish before it
+//! answers or starts anything.
+//!
+//! Every incarnation has a number, and every input about one carries it: what comes from an
+//! incarnation that isn't the service's any more is stale and changes nothing.
+
+pub(crate) mod child;
+mod end;
+pub(crate) mod message;
+pub(crate) mod policy;
+mod request;
+mod shutdown;
+pub(crate) mod time;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use child::{Child, Fate, Phase, Readiness, Rest};
+use message::{Cause, Command, Config, Input, Note, Policy, View};
+use policy::{AutoShutdown, Limiter, Random, Restart};
+use shutdown::Mode;
+use time::Moment;
+
+use crate::error::{Error, ErrorKind};
+use crate::id::ChildId;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Machine {
+    config: Config,
+    mode: Mode,
+    now: Moment,
+    /// In order of adding, which is the order of starting.
+    children: BTreeMap<ChildId, Child>,
+    names: HashMap<Arc<str>, ChildId>,
+    next_id: u64,
+    /// Exactly the `Phase::timer` of every child that has one.
+    timers: BTreeSet<(Moment, ChildId)>,
+    /// Until when the supervisor starts nothing.
+    paused_until: Option<Moment>,
+    /// Who starts when the pause is over.
+    held: BTreeSet<ChildId>,
+    limiter: Limiter,
+    limit_clock: LimitClock,
+    random: Random,
+    counts: Counts,
+    changed: Vec<ChildId>,
+}
+
+/// How many children are in certain phases; kept by [`Machine::put`] so that nobody has to look
+/// through all of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Counts {
+    alive: usize,
+    missing: usize,
+    significant_active: usize,
+    stopping_for_restart: usize,
+}
+
+impl Counts {
+    fn of(child: &Child) -> Counts {
+        Counts {
+            alive: usize::from(child.phase.is_alive()),
+            missing: usize::from(child.phase.is_missing()),
+            significant_active: usize::from(child.policy.significant && child.phase.is_active()),
+            stopping_for_restart: usize::from(child.phase.is_stopping_for_restart()),
+        }
+    }
+
+    fn replace(&mut self, old: Counts, new: Counts) {
+        let swap = |total: &mut usize, old: usize, new: usize| *total = *total + new - old;
+        swap(&mut self.alive, old.alive, new.alive);
+        swap(&mut self.missing, old.missing, new.missing);
+        swap(
+            &mut self.significant_active,
+            old.significant_active,
+            new.significant_active,
+        );
+        swap(
+            &mut self.stopping_for_restart,
+            old.stopping_for_restart,
+            new.stopping_for_restart,
+        );
+    }
+}
+
+/// The clock of the limit: it stands still while the supervisor stops services for a restart, so
+/// that slow stops cannot dodge a window.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct LimitClock {
+    stood_still: std::time::Duration,
+    still_since: Option<Moment>,
+}
+
+impl LimitClock {
+    const RUNNING: LimitClock = LimitClock {
+        stood_still: std::time::Duration::ZERO,
+        still_since: None,
+    };
+
+    fn read(&self, now: Moment) -> Moment {
+        let now = self.still_since.unwrap_or(now);
+        Moment::at(now.since_start().saturating_sub(self.stood_still))
+    }
+
+    fn set_still(&mut self, still: bool, now: Moment) {
+        match (self.still_since, still) {
+            (None, true) => self.still_since = Some(now),
+            (Some(since), false) => {
+                self.stood_still = self.stood_still.saturating_add(now.since(since));
+                self.still_since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+}
+
+impl Machine {
+    pub(crate) fn new(config: Config) -> Machine {
+        Machine {
+            limiter: Limiter::new(config.limit.clone()),
+            random: Random::new(config.seed),
+            config,
+            mode: Mode::Idle,
+            now: Moment::START,
+            children: BTreeMap::new(),
+            names: HashMap::new(),
+            next_id: 0,
+            timers: BTreeSet::new(),
+            paused_until: None,
+            held: BTreeSet::new(),
+            limit_clock: LimitClock::RUNNING,
+            counts: Counts::default(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// Takes one input at `now`, which never goes back, and appends what is to be done.
+    pub(crate) fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Command>) {
+        debug_assert!(now >= self.now, "time went back from {:?} to {now:?}", self.now);
+        self.now = self.now.max(now);
+        match input {
+            Input::Added(policies) => self.added(policies, out),
+            Input::Started => self.started(out),
+            Input::RemovalRequested(id) => self.removal_requested(id, out),
+            Input::StopRequested(id) => self.stop_requested(id, out),
+            Input::StartRequested(id) => self.start_requested(id, out),
+            Input::RestartRequested(id) => self.restart_requested(id, out),
+            Input::SaidReady { id, incarnation } => self.said_ready(id, incarnation, out),
+            Input::Ended {
+                id,
+                incarnation,
+                outcome,
+                discarded,
+                stragglers,
+            } => self.ended(id, incarnation, outcome, discarded, stragglers, out),
+            Input::Cleared { id, incarnation } => self.cleared(id, incarnation, out),
+            Input::Discarded(id) => self.discarded(id, out),
+            Input::ShutdownRequested { deadline } => self.shutdown_requested(deadline, out),
+            Input::Ticked => {}
+        }
+        self.pass_time(out);
+        self.advance_shutdown(out);
+    }
+
+    /// When `Input::Ticked` is due, if nothing else happens before.
+    pub(crate) fn deadline(&self) -> Option<Moment> {
+        let timer = self.timers.first().map(|&(at, _)| at);
+        match (timer, self.paused_until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// Which services' views may have changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> std::vec::Drain<'_, ChildId> {
+        self.changed.drain(..)
+    }
+
+    pub(crate) fn view(&self, id: ChildId) -> Option<View> {
+        self.children.get(&id).map(Child::view)
+    }
+
+    /// How many services are expected to be up and aren't.
+    pub(crate) fn missing(&self) -> usize {
+        self.counts.missing
+    }
+
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+
+    pub(crate) fn knows(&self, id: ChildId) -> bool {
+        self.children.contains_key(&id)
+    }
+
+    /// The id of the next service to be added.
+    pub(crate) fn next_id(&self) -> ChildId {
+        ChildId(self.next_id)
+    }
+
+    /// All services in order, for tests; the driver publishes what changed.
+    #[cfg(test)]
+    pub(crate) fn report(&self) -> Vec<(Arc<str>, View)> {
+        self.children
+            .values()
+            .map(|c| (c.policy.name.clone(), c.view()))
+            .collect()
+    }
+
+    /// Whether all of these may be added at once. Changes nothing.
+    ///
+    /// # Errors
+    /// Names the field and the service that is refused.
+    pub(crate) fn admit(&self, policies: &[Policy]) -> Result<(), Error> {
+        let mut fresh: HashMap<&str, ()> = HashMap::with_capacity(policies.len());
+        for policy in policies {
+            let name = &*policy.name;
+            if self.names.contains_key(name) || fresh.insert(name, ()).is_some() {
+                return Err(Error::new(
+                    ErrorKind::DuplicateName,
+                    format!("name: there is a service {name:?} already"),
+                ));
+            }
+            if policy.significant && policy.restart == Restart::Always {
+                return Err(Error::invalid(
+                    "significant",
+                    format!("{name:?} restarts always, so it never ends by itself"),
+                ));
+            }
+            if policy.significant && self.config.auto_shutdown == AutoShutdown::Never {
+                return Err(Error::invalid(
+                    "significant",
+                    format!("{name:?} is added to a supervisor without auto_shutdown"),
+                ));
+            }
+        }
+        let max = self.config.services_max;
+        if policies.len() > max.saturating_sub(self.children.len()) {
+            return Err(Error::new(
+                ErrorKind::Full,
+                format!("max_services: the bound of {max} services is reached"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn added(&mut self, policies: Vec<Policy>, out: &mut Vec<Command>) {
+        for policy in policies {
+            let id = ChildId(self.next_id);
+            self.next_id += 1;
+            self.names.insert(policy.name.clone(), id);
+            let child = Child::new(policy, self.now);
+            self.counts.replace(Counts::default(), Counts::of(&child));
+            self.children.insert(id, child);
+            self.changed.push(id);
+            if self.mode == Mode::Running {
+                self.announce_added(id, out);
+                self.start_when_allowed(id, Moment::START, out);
+            }
+        }
+    }
+
+    fn announce_added(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if !child.announced {
+            child.announced = true;
+            self.announce(id, Note::Added, out);
+        }
+    }
+
+    /// Starts a service now, or holds it for the pause or until `not_before`.
+    fn start_when_allowed(&mut self, id: ChildId, not_before: Moment, out: &mut Vec<Command>) {
+        if self.mode != Mode::Running {
+            self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+        } else if self.paused_until.is_some() {
+            self.held.insert(id);
+            // A service that never ran waits; one that failed is paused.
+            let fresh = self.children.get(&id).is_some_and(|c| c.incarnation == 0);
+            let phase = if fresh {
+                Phase::Waiting { parked: false }
+            } else {
+                Phase::Queued { not_before }
+            };
+            self.put(id, phase);
+        } else if not_before > self.now {
+            self.put(
+                id,
+                Phase::Backoff {
+                    until: not_before,
+                    suspended: false,
+                },
+            );
+        } else {
+            self.start(id, out);
+        }
+    }
+
+    fn start(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let now = self.now;
+        let Some(child) = self.children.get_mut(&id) else { return };
+        debug_assert!(!child.phase.is_alive(), "started while {:?}", child.phase);
+        child.incarnation += 1;
+        child.starts = child.starts.saturating_add(1);
+        let readiness = if child.says_ready() {
+            child.ready_since = None;
+            let timeout = child.policy.ready_timeout;
+            Readiness::Awaited {
+                deadline: timeout.map_or(Moment::NEVER, |t| now.plus(t)),
+            }
+        } else {
+            child.ready_since = Some(now);
+            Readiness::Assumed
+        };
+        let incarnation = child.incarnation;
+        self.put(id, Phase::Running(readiness));
+        self.announce(id, Note::Started, out);
+        out.push(Command::Start { id, incarnation });
+    }
+
+    fn said_ready(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
+        let now = self.now;
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.incarnation != incarnation {
+            return;
+        }
+        match child.phase {
+            Phase::Running(Readiness::Assumed | Readiness::Awaited { .. }) => {
+                child.ready_since = Some(now);
+                child.ever_ready = true;
+                self.put(id, Phase::Running(Readiness::Said));
+                self.announce(id, Note::Ready, out);
+            }
+            // Said twice, or too late to matter.
+            Phase::Running(Readiness::Said)
+            | Phase::Stopping { .. }
+            | Phase::Abandoned { .. }
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Discarding { .. } => {}
+        }
+    }
+
+    /// Asks a running incarnation to stop. Its end does what `fate` says.
+    fn ask(&mut self, id: ChildId, cause: Cause, fate: Fate, out: &mut Vec<Command>) {
+        let hard = self.mode.hard_deadline();
+        let asked = self.now;
+        let Some(child) = self.children.get(&id) else { return };
+        debug_assert!(matches!(child.phase, Phase::Running(_)), "asked while {:?}", child.phase);
+        let incarnation = child.incarnation;
+        let deadline = child.stop_deadline(asked, hard);
+        // A supervisor is told the deadline, but has no timer here: it reports in time itself.
+        let timer = if child.policy.stop_timeout.is_some() { deadline } else { Moment::NEVER };
+        self.put(
+            id,
+            Phase::Stopping {
+                asked,
+                deadline: timer,
+                cause,
+                fate,
+            },
+        );
+        self.announce(id, Note::Stopping { cause }, out);
+        out.push(Command::Stop {
+            id,
+            incarnation,
+            cause,
+            deadline,
+            discard: fate == Fate::Remove,
+        });
+    }
+
+    /// Changes a child's phase, and with it everything that is counted over all children.
+    fn put(&mut self, id: ChildId, phase: Phase) {
+        let now = self.now;
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let old = (Counts::of(child), child.phase.timer());
+        child.phase = phase;
+        child.since = now;
+        let new = (Counts::of(child), phase.timer());
+        self.counts.replace(old.0, new.0);
+        self.limit_clock.set_still(self.counts.stopping_for_restart > 0, now);
+        if old.1 != new.1 {
+            if let Some(at) = old.1 {
+                self.timers.remove(&(at, id));
+            }
+            if let Some(at) = new.1 {
+                self.timers.insert((at, id));
+            }
+        }
+        if self.changed.last() != Some(&id) {
+            self.changed.push(id);
+        }
+    }
+
+    fn announce(&self, id: ChildId, note: Note, out: &mut Vec<Command>) {
+        let incarnation = self.children.get(&id).map_or(0, |c| c.incarnation);
+        out.push(Command::Announce { id, incarnation, note });
+    }
+
+    /// Forgets a service whose values are gone.
+    fn forget(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        self.announce(id, Note::Removed, out);
+        let Some(child) = self.children.remove(&id) else { return };
+        debug_assert!(child.phase.timer().is_none());
+        self.counts.replace(Counts::of(&child), Counts::default());
+        self.names.remove(&child.policy.name);
+        self.held.remove(&id);
+        out.push(Command::Forget { id });
+    }
+
+    /// Everything that is due.
+    fn pass_time(&mut self, out: &mut Vec<Command>) {
+        if self.paused_until.is_some_and(|until| until <= self.now) {
+            self.resume(out);
+        }
+        while let Some(&(at, id)) = self.timers.first() {
+            if at > self.now {
+                break;
+            }
+            self.timers.pop_first();
+            self.timer_passed(id, out);
+        }
+    }
+
+    fn resume(&mut self, out: &mut Vec<Command>) {
+        self.paused_until = None;
+        self.limiter.reset();
+        out.push(Command::AnnounceResume);
+        for id in std::mem::take(&mut self.held) {
+            let Some(child) = self.children.get(&id) else { continue };
+            match child.phase {
+                Phase::Waiting { parked: false } => self.start_when_allowed(id, Moment::START, out),
+                Phase::Queued { not_before } => self.start_when_allowed(id, not_before, out),
+                // Stopped, started by hand or removed in the meantime.
+                Phase::Waiting { parked: true }
+                | Phase::Backoff { .. }
+                | Phase::Resting(_)
+                | Phase::Running(_)
+                | Phase::Stopping { .. }
+                | Phase::Abandoned { .. }
+                | Phase::Discarding { .. } => {}
+            }
+        }
+    }
+
+    fn timer_passed(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        match child.phase {
+            Phase::Backoff { suspended, .. } => {
+                if let (true, Some(limiter)) = (suspended, &mut child.limiter) {
+                    limiter.reset();
+                }
+                self.start_when_allowed(id, Moment::START, out);
+            }
+            Phase::Running(Readiness::Awaited { .. }) => self.ready_timed_out(id, out),
+            Phase::Stopping { asked, fate, .. } => self.abandon(id, asked, fate, out),
+            Phase::Discarding { asked, .. } => self.abandon(id, asked, Fate::Remove, out),
+            // No timer: `put` keeps `timers` and the phases together.
+            Phase::Waiting { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(Readiness::Assumed | Readiness::Said)
+            | Phase::Abandoned { .. } => {}
+        }
+    }
+
+    /// Gives up waiting for an incarnation. It is never run twice at the same time, unless its
+    /// spec allows an overlap.
+    fn abandon(&mut self, id: ChildId, asked: Moment, fate: Fate, out: &mut Vec<Command>) {
+        let waited = self.now.since(asked);
+        let Some(child) = self.children.get_mut(&id) else { return };
+        child.stop_timeouts = child.stop_timeouts.saturating_add(1);
+        let incarnation = child.incarnation;
+        let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
+        if overlaps {
+            child.leftovers.push(incarnation);
+        }
+        self.put(id, Phase::Abandoned { fate });
+        self.announce(id, Note::Abandoned { waited }, out);
+        out.push(Command::Abandon { id, incarnation });
+        if overlaps {
+            self.settle(id, fate, false, out);
+        }
+    }
+}

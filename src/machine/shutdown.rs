@@ -1,0 +1,192 @@
+//! The end of a whole supervisor: in reverse order of adding, each asked when the one after it has
+//! ended, or all at once; each with its own deadline, none beyond the supervisor's.
+
+use super::child::{Fate, Phase, Rest};
+use super::message::{Cause, Command, Verdict};
+use super::policy::StopOrder;
+use super::{Machine, Moment};
+use crate::id::ChildId;
+
+/// What the supervisor itself is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Mode {
+    /// Not started, and nothing starts.
+    Idle,
+    Running,
+    Stopping(Shutdown),
+    /// Everything has ended or was abandoned. A supervisor that is a service may run again.
+    Ended,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Shutdown {
+    cause: Cause,
+    /// Who hasn't been asked by then is asked then; who still runs is abandoned.
+    hard: Moment,
+    /// Everybody from here on has ended or was abandoned.
+    cursor: Option<ChildId>,
+}
+
+impl Mode {
+    pub(super) fn hard_deadline(&self) -> Moment {
+        match self {
+            Mode::Stopping(shutdown) => shutdown.hard,
+            Mode::Idle | Mode::Running | Mode::Ended => Moment::NEVER,
+        }
+    }
+}
+
+impl Machine {
+    pub(super) fn shutdown_requested(&mut self, deadline: Moment, out: &mut Vec<Command>) {
+        match self.mode {
+            Mode::Idle => self.mode = Mode::Ended,
+            Mode::Running => self.begin_shutdown(Verdict::Stopped, Cause::Shutdown, None, deadline, out),
+            Mode::Stopping(shutdown) if deadline < shutdown.hard => self.hurry(deadline, out),
+            Mode::Stopping(_) | Mode::Ended => {}
+        }
+    }
+
+    /// A stop wins every race: pauses, delays and planned restarts are over here.
+    pub(super) fn begin_shutdown(
+        &mut self,
+        verdict: Verdict,
+        cause: Cause,
+        blamed: Option<ChildId>,
+        deadline: Moment,
+        out: &mut Vec<Command>,
+    ) {
+        if self.mode != Mode::Running {
+            return;
+        }
+        if let Some(id) = blamed {
+            out.push(Command::Blame { id, verdict });
+        }
+        let own = self.config.stop_timeout;
+        let hard = own.map_or(Moment::NEVER, |t| self.now.plus(t)).min(deadline);
+        self.mode = Mode::Stopping(Shutdown {
+            cause,
+            hard,
+            cursor: None,
+        });
+        self.paused_until = None;
+        self.held.clear();
+        let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
+        for id in ids {
+            let Some(child) = self.children.get(&id) else { continue };
+            match child.phase {
+                Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } => {
+                    self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+                }
+                Phase::Running(_) => {
+                    if self.config.stop_order == StopOrder::Parallel {
+                        self.ask(id, cause, Fate::STOPPED, out);
+                    }
+                }
+                Phase::Stopping { .. } | Phase::Abandoned { .. } | Phase::Discarding { .. } => {
+                    self.no_more_start(id);
+                    self.cap_deadline(id, hard, out);
+                }
+                Phase::Resting(_) => {}
+            }
+        }
+    }
+
+    /// Less time than was thought.
+    fn hurry(&mut self, deadline: Moment, out: &mut Vec<Command>) {
+        if let Mode::Stopping(shutdown) = &mut self.mode {
+            shutdown.hard = deadline;
+        }
+        let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
+        for id in ids {
+            self.cap_deadline(id, deadline, out);
+        }
+    }
+
+    fn no_more_start(&mut self, id: ChildId) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        match &mut child.phase {
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } if fate.is_start() => {}
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => return,
+        }
+        self.stop_requested_by_shutdown(id);
+    }
+
+    fn stop_requested_by_shutdown(&mut self, id: ChildId) {
+        let Some(child) = self.children.get(&id) else { return };
+        let (since, mut phase) = (child.since, child.phase);
+        if let Phase::Stopping { fate, .. } | Phase::Abandoned { fate } = &mut phase {
+            *fate = Fate::STOPPED;
+        }
+        self.put(id, phase);
+        if let Some(child) = self.children.get_mut(&id) {
+            child.since = since;
+        }
+    }
+
+    fn cap_deadline(&mut self, id: ChildId, hard: Moment, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get(&id) else { return };
+        let (since, incarnation, mut phase) = (child.since, child.incarnation, child.phase);
+        let is_supervisor = child.policy.stop_timeout.is_none();
+        match &mut phase {
+            Phase::Stopping { deadline, .. } | Phase::Discarding { deadline, .. } if !is_supervisor => {
+                *deadline = hard.min(*deadline);
+            }
+            // It has no timer here; it is told.
+            Phase::Stopping { .. } if hard != Moment::NEVER => out.push(Command::Hasten {
+                id,
+                incarnation,
+                deadline: hard,
+            }),
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => return,
+        }
+        self.put(id, phase);
+        if let Some(child) = self.children.get_mut(&id) {
+            child.since = since;
+        }
+    }
+
+    /// Asks the next one, if it is its turn, and notices when nobody is left.
+    pub(super) fn advance_shutdown(&mut self, out: &mut Vec<Command>) {
+        let Mode::Stopping(mut shutdown) = self.mode else { return };
+        while self.counts.alive > 0 {
+            let before = match shutdown.cursor {
+                Some(cursor) => self.children.range(..cursor).next_back(),
+                None => self.children.iter().next_back(),
+            };
+            let Some((&id, child)) = before else { break };
+            match child.phase {
+                Phase::Running(_) => {
+                    self.mode = Mode::Stopping(shutdown);
+                    self.ask(id, shutdown.cause, Fate::STOPPED, out);
+                    // A deadline of now has passed already.
+                    self.pass_time(out);
+                }
+                Phase::Stopping { .. } | Phase::Discarding { .. } => break,
+                Phase::Waiting { .. }
+                | Phase::Backoff { .. }
+                | Phase::Queued { .. }
+                | Phase::Resting(_)
+                | Phase::Abandoned { .. } => shutdown.cursor = Some(id),
+            }
+        }
+        self.mode = Mode::Stopping(shutdown);
+        if self.counts.alive == 0 {
+            self.mode = Mode::Ended;
+            out.push(Command::Finish);
+        }
+    }
+}
