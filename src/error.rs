@@ -95,7 +95,10 @@ impl Error {
     }
 
     pub(crate) fn stopped(path: impl fmt::Display) -> Error {
-        Error::new(ErrorKind::Stopped, format!("{path}: the supervisor has ended"))
+        Error::new(
+            ErrorKind::Stopped,
+            format!("{path}: the supervisor has ended"),
+        )
     }
 
     /// What the error is about.

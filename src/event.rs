@@ -182,7 +182,9 @@ impl EventKind {
             | EventKind::EndedLate
             | EventKind::Log { .. }
             | EventKind::Ended { .. } => log::Level::Info,
-            EventKind::Added | EventKind::Waiting { .. } | EventKind::Stopping { .. } => log::Level::Debug,
+            EventKind::Added | EventKind::Waiting { .. } | EventKind::Stopping { .. } => {
+                log::Level::Debug
+            }
         }
     }
 }
@@ -332,13 +334,18 @@ impl fmt::Display for EventKind {
             }
             EventKind::Stopping { cause } => write!(f, "stopping: {cause}"),
             EventKind::Stopped { answer: None } => f.write_str("stopped"),
-            EventKind::Stopped { answer: Some(answer) } => {
+            EventKind::Stopped {
+                answer: Some(answer),
+            } => {
                 write!(f, "stopped; it answered: {}", answer.message())
             }
             EventKind::Paused { time } => write!(f, "paused for {time:.3?}"),
             EventKind::GivenUp { failure } => write!(f, "given up: {}", failure.message()),
             EventKind::Abandoned { thread, waited } => {
-                write!(f, "abandoned: thread {thread} did not end within {waited:.3?}")
+                write!(
+                    f,
+                    "abandoned: thread {thread} did not end within {waited:.3?}"
+                )
             }
             EventKind::HookPanicked { message } => write!(f, "hook panicked: {message}"),
             EventKind::Log { text } => f.write_str(text),
@@ -353,7 +360,11 @@ impl fmt::Display for Event {
         if self.0.incarnation == 0 {
             write!(f, "{} {}", self.0.path, self.0.kind)
         } else {
-            write!(f, "{} [{}] {}", self.0.path, self.0.incarnation, self.0.kind)
+            write!(
+                f,
+                "{} [{}] {}",
+                self.0.path, self.0.incarnation, self.0.kind
+            )
         }
     }
 }

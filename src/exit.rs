@@ -159,6 +159,8 @@ impl fmt::Display for Marker {
 
 impl StdError for Marker {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.cause.as_ref().map(|c| &**c as &(dyn StdError + 'static))
+        self.cause
+            .as_ref()
+            .map(|c| &**c as &(dyn StdError + 'static))
     }
 }

@@ -210,7 +210,10 @@ impl fmt::Debug for Failure {
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.error.as_ref().map(|e| &**e as &(dyn StdError + 'static))
+        self.0
+            .error
+            .as_ref()
+            .map(|e| &**e as &(dyn StdError + 'static))
     }
 }
 
@@ -272,7 +275,6 @@ impl fmt::Display for Trace {
 /// Function, file and line of one address. Inlined functions follow on lines of their own.
 #[cfg(feature = "backtrace")]
 fn describe(address: usize) -> String {
-    use std::fmt::Write;
     let mut text = String::new();
     // Nothing in the callback resolves again or clears the cache: backtrace's symbols would dangle.
     backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
@@ -280,15 +282,15 @@ fn describe(address: usize) -> String {
             text.push_str("\n      ");
         }
         match symbol.name() {
-            Some(name) => drop(write!(text, "{name:#}")),
-            None => drop(write!(text, "{address:#x}")),
+            Some(name) => text.push_str(&format!("{name:#}")),
+            None => text.push_str(&format!("{address:#x}")),
         }
         if let (Some(file), Some(line)) = (symbol.filename(), symbol.lineno()) {
-            drop(write!(text, "\n             at {}:{line}", file.display()));
+            text.push_str(&format!("\n             at {}:{line}", file.display()));
         }
     });
     if text.is_empty() {
-        drop(write!(text, "{address:#x}"));
+        text = format!("{address:#x}");
     }
     text
 }

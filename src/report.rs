@@ -58,7 +58,11 @@ impl State {
     #[must_use]
     pub fn is_alive(self) -> bool {
         match self {
-            State::Starting | State::Running | State::Ready | State::Stopping | State::Abandoned => true,
+            State::Starting
+            | State::Running
+            | State::Ready
+            | State::Stopping
+            | State::Abandoned => true,
             State::Waiting
             | State::Backoff
             | State::Paused
@@ -255,7 +259,13 @@ impl fmt::Display for ServiceReport {
 
 impl ServiceReport {
     fn line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}) for {}", self.path, self.state, short(self.in_state))?;
+        write!(
+            f,
+            "{} ({}) for {}",
+            self.path,
+            self.state,
+            short(self.in_state)
+        )?;
         if let Some(next) = self.next_start {
             write!(f, ", next start in {}", short(next))?;
         }
@@ -293,7 +303,11 @@ fn branches(f: &mut fmt::Formatter<'_>, services: &[ServiceReport], indent: &str
         let last = i + 1 == services.len();
         write!(f, "\n{indent}{}", if last { "└─ " } else { "├─ " })?;
         service.line(f)?;
-        branches(f, &service.services, &format!("{indent}{}", if last { "   " } else { "│  " }))?;
+        branches(
+            f,
+            &service.services,
+            &format!("{indent}{}", if last { "   " } else { "│  " }),
+        )?;
     }
     Ok(())
 }
@@ -359,7 +373,11 @@ impl StopReport {
     /// [`EXIT_CODE_STOPPED`] or [`EXIT_CODE_ABANDONED`].
     #[must_use]
     pub fn exit_code(&self) -> u8 {
-        if self.is_empty() { EXIT_CODE_STOPPED } else { EXIT_CODE_ABANDONED }
+        if self.is_empty() {
+            EXIT_CODE_STOPPED
+        } else {
+            EXIT_CODE_ABANDONED
+        }
     }
 }
 

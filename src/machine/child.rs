@@ -56,9 +56,13 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Rest {
     /// By hand, or because the supervisor stopped.
-    Stopped { by_hand: bool },
+    Stopped {
+        by_hand: bool,
+    },
     /// Ended by itself; `told`: it said that it is not to be restarted.
-    Done { told: bool },
+    Done {
+        told: bool,
+    },
     GivenUp,
 }
 
@@ -154,7 +158,10 @@ impl Phase {
     /// It runs or will; a significant service in any other phase is over.
     pub(crate) fn is_active(self) -> bool {
         match self {
-            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Running(_) => true,
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Running(_) => true,
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
             Phase::Resting(_) | Phase::Discarding { .. } => false,
         }
@@ -223,8 +230,14 @@ impl Child {
     pub(crate) fn view(&self) -> View {
         let (state, next_start) = match self.phase {
             Phase::Waiting { .. } => (State::Waiting, None),
-            Phase::Backoff { until, suspended: false } => (State::Backoff, Some(until)),
-            Phase::Backoff { until, suspended: true } => (State::Paused, Some(until)),
+            Phase::Backoff {
+                until,
+                suspended: false,
+            } => (State::Backoff, Some(until)),
+            Phase::Backoff {
+                until,
+                suspended: true,
+            } => (State::Paused, Some(until)),
             Phase::Queued { .. } => (State::Paused, None),
             Phase::Resting(Rest::Stopped { .. }) => (State::Stopped, None),
             Phase::Resting(Rest::Done { .. }) => (State::Done, None),
@@ -264,7 +277,9 @@ impl Child {
     fn backoff(&mut self, counted: Counted) -> (Backoff, &mut u32) {
         match (counted, self.policy.panic_backoff) {
             (Counted::Panic, Some(backoff)) => (backoff, &mut self.panic_attempts),
-            (Counted::Panic, None) | (Counted::Error, _) => (self.policy.backoff, &mut self.attempts),
+            (Counted::Panic, None) | (Counted::Error, _) => {
+                (self.policy.backoff, &mut self.attempts)
+            }
         }
     }
 
@@ -326,32 +341,49 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
         Asked::Final => return Directive::AsAsked,
         // An explicit answer is honoured; an error or a panic is no second failure.
         Asked::ForRestart => match outcome {
-            Outcome::Ok | Outcome::Error | Outcome::Panic | Outcome::NoThread | Outcome::Exit(Exit::Bounce) => {
+            Outcome::Ok
+            | Outcome::Error
+            | Outcome::Panic
+            | Outcome::NoThread
+            | Outcome::Exit(Exit::Bounce) => {
                 return Directive::AsAsked;
             }
-            Outcome::Exit(Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing) => {}
+            Outcome::Exit(
+                Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing,
+            ) => {}
         },
         Asked::No => {}
     }
     match (outcome, restart) {
-        (Outcome::Exit(Exit::TerminateTree), Restart::Always | Restart::OnFailure | Restart::Never) => {
-            Directive::Terminate
-        }
+        (
+            Outcome::Exit(Exit::TerminateTree),
+            Restart::Always | Restart::OnFailure | Restart::Never,
+        ) => Directive::Terminate,
         (Outcome::Exit(Exit::Uninstall), Restart::Always | Restart::OnFailure | Restart::Never) => {
             Directive::Uninstall
         }
         (Outcome::Exit(Exit::Missing), Restart::Always | Restart::OnFailure) => Directive::Park,
         (Outcome::Exit(Exit::Bounce), Restart::Always | Restart::OnFailure) => Directive::Bounce,
-        (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => Directive::Done { told: true },
-        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => Directive::Leave(None),
+        (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => {
+            Directive::Done { told: true }
+        }
+        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => {
+            Directive::Leave(None)
+        }
         (Outcome::Ok, Restart::Always) => Directive::Restart(FailureKind::Returned),
         (Outcome::Ok, Restart::OnFailure) => Directive::Done { told: false },
         (Outcome::Ok, Restart::Never) => Directive::Leave(None),
-        (Outcome::Error, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Error),
+        (Outcome::Error, Restart::Always | Restart::OnFailure) => {
+            Directive::Restart(FailureKind::Error)
+        }
         (Outcome::Error, Restart::Never) => Directive::Leave(Some(FailureKind::Error)),
-        (Outcome::Panic, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Panic),
+        (Outcome::Panic, Restart::Always | Restart::OnFailure) => {
+            Directive::Restart(FailureKind::Panic)
+        }
         (Outcome::Panic, Restart::Never) => Directive::Leave(Some(FailureKind::Panic)),
-        (Outcome::NoThread, Restart::Always | Restart::OnFailure) => Directive::Restart(FailureKind::Spawn),
+        (Outcome::NoThread, Restart::Always | Restart::OnFailure) => {
+            Directive::Restart(FailureKind::Spawn)
+        }
         (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
     }
 }

@@ -19,7 +19,9 @@ impl Machine {
         stragglers: bool,
         out: &mut Vec<Command>,
     ) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if child.incarnation != incarnation {
             self.leftover_ended(id, incarnation, stragglers, out);
             return;
@@ -45,9 +47,19 @@ impl Machine {
     }
 
     /// An incarnation that others have overlapped has ended.
-    fn leftover_ended(&mut self, id: ChildId, incarnation: u64, stragglers: bool, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else { return };
-        let Some(place) = child.leftovers.iter().position(|&l| l == incarnation) else { return };
+    fn leftover_ended(
+        &mut self,
+        id: ChildId,
+        incarnation: u64,
+        stragglers: bool,
+        out: &mut Vec<Command>,
+    ) {
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
+        let Some(place) = child.leftovers.iter().position(|&l| l == incarnation) else {
+            return;
+        };
         if !stragglers {
             child.leftovers.remove(place);
             out.push(Command::Announce {
@@ -60,7 +72,9 @@ impl Machine {
 
     /// The threads that a supervisor left behind have ended.
     pub(super) fn cleared(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if child.incarnation != incarnation {
             child.leftovers.retain(|&l| l != incarnation);
             return;
@@ -79,7 +93,9 @@ impl Machine {
     }
 
     pub(super) fn discarded(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Discarding { .. } => {
                 self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
@@ -112,7 +128,9 @@ impl Machine {
         self.announce(id, Note::Stopped, out);
         // Nothing of it runs any more; what follows decides where it rests.
         self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         let asked = match (fate, cause) {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
             (Fate::Stay(_) | Fate::Park | Fate::Remove, _) => Asked::Final,
@@ -138,7 +156,9 @@ impl Machine {
         out: &mut Vec<Command>,
     ) {
         self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         let directive = classify(outcome, child.policy.restart, Asked::No);
         let early = child.says_ready() && !child.ever_ready;
         let significant = child.policy.significant;
@@ -203,7 +223,9 @@ impl Machine {
         stragglers: bool,
         out: &mut Vec<Command>,
     ) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if stragglers {
             let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
             if !overlaps {
@@ -216,7 +238,13 @@ impl Machine {
     }
 
     /// The incarnation has ended: do what was decided for then.
-    pub(super) fn settle(&mut self, id: ChildId, fate: Fate, discarded: bool, out: &mut Vec<Command>) {
+    pub(super) fn settle(
+        &mut self,
+        id: ChildId,
+        fate: Fate,
+        discarded: bool,
+        out: &mut Vec<Command>,
+    ) {
         match fate {
             Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
             Fate::Start {
@@ -231,7 +259,9 @@ impl Machine {
                 },
             ),
             Fate::Start {
-                not_before, suspended, ..
+                not_before,
+                suspended,
+                ..
             } => {
                 if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
                     child.limiter.iter_mut().for_each(super::Limiter::reset);
@@ -261,7 +291,9 @@ impl Machine {
 
     /// Has the values of a service without an incarnation dropped.
     pub(super) fn discard(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         let asked = self.now;
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
@@ -292,12 +324,20 @@ impl Machine {
     }
 
     fn terminate(&mut self, id: ChildId, out: &mut Vec<Command>) -> Fate {
-        self.begin_shutdown(Verdict::Terminated, Cause::Terminated(id), Some(id), Moment::NEVER, out);
+        self.begin_shutdown(
+            Verdict::Terminated,
+            Cause::Terminated(id),
+            Some(id),
+            Moment::NEVER,
+            out,
+        );
         Fate::STOPPED
     }
 
     fn count_failure(&mut self, id: ChildId, kind: FailureKind) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         child.failures = child.failures.saturating_add(1);
         if kind == FailureKind::Panic {
             child.panics = child.panics.saturating_add(1);
@@ -326,15 +366,25 @@ impl Machine {
     }
 
     /// Counts a failure and says what becomes of the service, and whether it is over with it.
-    pub(super) fn failed(&mut self, id: ChildId, kind: FailureKind, out: &mut Vec<Command>) -> (Fate, Option<Over>) {
+    pub(super) fn failed(
+        &mut self,
+        id: ChildId,
+        kind: FailureKind,
+        out: &mut Vec<Command>,
+    ) -> (Fate, Option<Over>) {
         self.count_failure(id, kind);
         let counted = match kind {
             FailureKind::Panic => Counted::Panic,
-            FailureKind::Error | FailureKind::Returned | FailureKind::Spawn | FailureKind::ReadyTimeout => Counted::Error,
+            FailureKind::Error
+            | FailureKind::Returned
+            | FailureKind::Spawn
+            | FailureKind::ReadyTimeout => Counted::Error,
         };
         let now = self.now;
         let limit_now = self.limit_clock.read(now);
-        let Some(child) = self.children.get_mut(&id) else { return (Fate::STOPPED, None) };
+        let Some(child) = self.children.get_mut(&id) else {
+            return (Fate::STOPPED, None);
+        };
         match (kind, child.policy.panic_policy) {
             (FailureKind::Panic, PanicPolicy::Abort) => {
                 self.announce_failed(id, kind, Next::Ends, out);
@@ -343,7 +393,13 @@ impl Machine {
             }
             (FailureKind::Panic, PanicPolicy::Escalate) => {
                 self.announce_failed(id, kind, Next::Ends, out);
-                self.begin_shutdown(Verdict::Escalated, Cause::Terminated(id), Some(id), Moment::NEVER, out);
+                self.begin_shutdown(
+                    Verdict::Escalated,
+                    Cause::Terminated(id),
+                    Some(id),
+                    Moment::NEVER,
+                    out,
+                );
                 return (Fate::STOPPED, None);
             }
             (_, PanicPolicy::Restart | PanicPolicy::Escalate | PanicPolicy::Abort) => {}
@@ -368,7 +424,9 @@ impl Machine {
             by_hand: false,
         };
         let (fate, over, next) = match count.exceeded {
-            None if self.paused_until.is_some() => (start(now.plus(delay), false), None, Next::Queued),
+            None if self.paused_until.is_some() => {
+                (start(now.plus(delay), false), None, Next::Queued)
+            }
             None => (start(now.plus(delay), false), None, Next::Restart { delay }),
             Some(Exceeded::Pause { time, jitter }) => {
                 let time = lengthened(time, jitter, self.random.next());
@@ -381,10 +439,18 @@ impl Machine {
                     return (start(now.plus(delay), false), None);
                 }
             }
-            Some(Exceeded::StopService) => (Fate::Stay(Rest::GivenUp), Some(Over::Failed), Next::Stays),
+            Some(Exceeded::StopService) => {
+                (Fate::Stay(Rest::GivenUp), Some(Over::Failed), Next::Stays)
+            }
             Some(Exceeded::Fail) => {
                 self.announce_counted(id, kind, count.count, count.limit, Next::Ends, out);
-                self.begin_shutdown(Verdict::LimitExceeded, Cause::Limit, Some(id), Moment::NEVER, out);
+                self.begin_shutdown(
+                    Verdict::LimitExceeded,
+                    Cause::Limit,
+                    Some(id),
+                    Moment::NEVER,
+                    out,
+                );
                 return (Fate::STOPPED, None);
             }
         };
@@ -429,7 +495,10 @@ impl Machine {
         }
         // The timer is gone; the phase must say so before anything looks at it.
         self.put(id, Phase::Running(Readiness::Assumed));
-        let never = self.children.get(&id).is_some_and(|c| c.policy.restart == super::Restart::Never);
+        let never = self
+            .children
+            .get(&id)
+            .is_some_and(|c| c.policy.restart == super::Restart::Never);
         let (fate, over) = if never {
             self.count_failure(id, FailureKind::ReadyTimeout);
             self.announce_failed(id, FailureKind::ReadyTimeout, Next::Stays, out);
@@ -447,7 +516,12 @@ impl Machine {
             }
         }
         // A shutdown that has just begun may have asked it already.
-        if self.children.get(&id).is_some_and(|c| matches!(c.phase, Phase::Running(_))) && self.mode == Mode::Running {
+        if self
+            .children
+            .get(&id)
+            .is_some_and(|c| matches!(c.phase, Phase::Running(_)))
+            && self.mode == Mode::Running
+        {
             self.ask(id, Cause::ReadyTimeout, fate, out);
         }
     }
@@ -464,7 +538,13 @@ impl Machine {
                 Over::Well => Verdict::AutoShutdown,
                 Over::Failed => Verdict::SignificantFailed,
             };
-            self.begin_shutdown(verdict, Cause::AutoShutdown(id), Some(id), Moment::NEVER, out);
+            self.begin_shutdown(
+                verdict,
+                Cause::AutoShutdown(id),
+                Some(id),
+                Moment::NEVER,
+                out,
+            );
         }
     }
 }
@@ -480,4 +560,3 @@ fn lengthened(time: std::time::Duration, jitter: f64, random: f64) -> std::time:
     let secs = time.as_secs_f64() * (1.0 + jitter * random);
     std::time::Duration::try_from_secs_f64(secs).unwrap_or(std::time::Duration::MAX)
 }
-

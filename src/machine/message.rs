@@ -4,7 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::policy::{DEFAULT_STOP_TIMEOUT, AutoShutdown, Backoff, Limit, PanicPolicy, Restart, StopOrder};
+use super::policy::{
+    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, Restart, StopOrder,
+};
 use super::time::Moment;
 use crate::event::Next;
 use crate::exit::Exit;
@@ -128,6 +130,7 @@ pub(crate) enum Command {
     Abandon {
         id: ChildId,
         incarnation: u64,
+        waited: Duration,
     },
     /// It needs no thread for now.
     Release {

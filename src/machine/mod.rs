@@ -144,7 +144,11 @@ impl Machine {
 
     /// Takes one input at `now`, which never goes back, and appends what is to be done.
     pub(crate) fn step(&mut self, now: Moment, input: Input, out: &mut Vec<Command>) {
-        debug_assert!(now >= self.now, "time went back from {:?} to {now:?}", self.now);
+        debug_assert!(
+            now >= self.now,
+            "time went back from {:?} to {now:?}",
+            self.now
+        );
         self.now = self.now.max(now);
         match input {
             Input::Added(policies) => self.added(policies, out),
@@ -201,6 +205,32 @@ impl Machine {
         self.children.contains_key(&id)
     }
 
+    /// Whether it is being removed.
+    pub(crate) fn is_leaving(&self, id: ChildId) -> bool {
+        match self.children.get(&id).map(|c| c.phase) {
+            Some(Phase::Stopping { fate, .. } | Phase::Abandoned { fate }) => fate == Fate::Remove,
+            Some(Phase::Discarding { .. }) => true,
+            Some(
+                Phase::Waiting { .. }
+                | Phase::Backoff { .. }
+                | Phase::Queued { .. }
+                | Phase::Resting(_)
+                | Phase::Running(_),
+            )
+            | None => false,
+        }
+    }
+
+    /// The moment of the last step.
+    pub(crate) fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// Whether it starts services: it was started, and no stop has begun.
+    pub(crate) fn is_running(&self) -> bool {
+        self.mode == Mode::Running
+    }
+
     /// The id of the next service to be added.
     pub(crate) fn next_id(&self) -> ChildId {
         ChildId(self.next_id)
@@ -219,8 +249,12 @@ impl Machine {
     ///
     /// # Errors
     /// Names the field and the service that is refused.
-    pub(crate) fn admit(&self, policies: &[Policy]) -> Result<(), Error> {
-        let mut fresh: HashMap<&str, ()> = HashMap::with_capacity(policies.len());
+    pub(crate) fn admit<'a>(
+        &self,
+        policies: impl ExactSizeIterator<Item = &'a Policy>,
+    ) -> Result<(), Error> {
+        let added = policies.len();
+        let mut fresh: HashMap<&str, ()> = HashMap::with_capacity(added);
         for policy in policies {
             let name = &*policy.name;
             if self.names.contains_key(name) || fresh.insert(name, ()).is_some() {
@@ -243,7 +277,7 @@ impl Machine {
             }
         }
         let max = self.config.services_max;
-        if policies.len() > max.saturating_sub(self.children.len()) {
+        if added > max.saturating_sub(self.children.len()) {
             return Err(Error::new(
                 ErrorKind::Full,
                 format!("max_services: the bound of {max} services is reached"),
@@ -269,7 +303,9 @@ impl Machine {
     }
 
     fn announce_added(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if !child.announced {
             child.announced = true;
             self.announce(id, Note::Added, out);
@@ -305,7 +341,9 @@ impl Machine {
 
     fn start(&mut self, id: ChildId, out: &mut Vec<Command>) {
         let now = self.now;
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         debug_assert!(!child.phase.is_alive(), "started while {:?}", child.phase);
         child.incarnation += 1;
         child.starts = child.starts.saturating_add(1);
@@ -327,7 +365,9 @@ impl Machine {
 
     fn said_ready(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
         let now = self.now;
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if child.incarnation != incarnation {
             return;
         }
@@ -354,12 +394,22 @@ impl Machine {
     fn ask(&mut self, id: ChildId, cause: Cause, fate: Fate, out: &mut Vec<Command>) {
         let hard = self.mode.hard_deadline();
         let asked = self.now;
-        let Some(child) = self.children.get(&id) else { return };
-        debug_assert!(matches!(child.phase, Phase::Running(_)), "asked while {:?}", child.phase);
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
+        debug_assert!(
+            matches!(child.phase, Phase::Running(_)),
+            "asked while {:?}",
+            child.phase
+        );
         let incarnation = child.incarnation;
         let deadline = child.stop_deadline(asked, hard);
         // A supervisor is told the deadline, but has no timer here: it reports in time itself.
-        let timer = if child.policy.stop_timeout.is_some() { deadline } else { Moment::NEVER };
+        let timer = if child.policy.stop_timeout.is_some() {
+            deadline
+        } else {
+            Moment::NEVER
+        };
         self.put(
             id,
             Phase::Stopping {
@@ -382,13 +432,16 @@ impl Machine {
     /// Changes a child's phase, and with it everything that is counted over all children.
     fn put(&mut self, id: ChildId, phase: Phase) {
         let now = self.now;
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         let old = (Counts::of(child), child.phase.timer());
         child.phase = phase;
         child.since = now;
         let new = (Counts::of(child), phase.timer());
         self.counts.replace(old.0, new.0);
-        self.limit_clock.set_still(self.counts.stopping_for_restart > 0, now);
+        self.limit_clock
+            .set_still(self.counts.stopping_for_restart > 0, now);
         if old.1 != new.1 {
             if let Some(at) = old.1 {
                 self.timers.remove(&(at, id));
@@ -404,13 +457,19 @@ impl Machine {
 
     fn announce(&self, id: ChildId, note: Note, out: &mut Vec<Command>) {
         let incarnation = self.children.get(&id).map_or(0, |c| c.incarnation);
-        out.push(Command::Announce { id, incarnation, note });
+        out.push(Command::Announce {
+            id,
+            incarnation,
+            note,
+        });
     }
 
     /// Forgets a service whose values are gone.
     fn forget(&mut self, id: ChildId, out: &mut Vec<Command>) {
         self.announce(id, Note::Removed, out);
-        let Some(child) = self.children.remove(&id) else { return };
+        let Some(child) = self.children.remove(&id) else {
+            return;
+        };
         debug_assert!(child.phase.timer().is_none());
         self.counts.replace(Counts::of(&child), Counts::default());
         self.names.remove(&child.policy.name);
@@ -437,7 +496,9 @@ impl Machine {
         self.limiter.reset();
         out.push(Command::AnnounceResume);
         for id in std::mem::take(&mut self.held) {
-            let Some(child) = self.children.get(&id) else { continue };
+            let Some(child) = self.children.get(&id) else {
+                continue;
+            };
             match child.phase {
                 Phase::Waiting { parked: false } => self.start_when_allowed(id, Moment::START, out),
                 Phase::Queued { not_before } => self.start_when_allowed(id, not_before, out),
@@ -454,7 +515,9 @@ impl Machine {
     }
 
     fn timer_passed(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Backoff { suspended, .. } => {
                 if let (true, Some(limiter)) = (suspended, &mut child.limiter) {
@@ -478,7 +541,9 @@ impl Machine {
     /// spec allows an overlap.
     fn abandon(&mut self, id: ChildId, asked: Moment, fate: Fate, out: &mut Vec<Command>) {
         let waited = self.now.since(asked);
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         child.stop_timeouts = child.stop_timeouts.saturating_add(1);
         let incarnation = child.incarnation;
         let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
@@ -487,7 +552,11 @@ impl Machine {
         }
         self.put(id, Phase::Abandoned { fate });
         self.announce(id, Note::Abandoned { waited }, out);
-        out.push(Command::Abandon { id, incarnation });
+        out.push(Command::Abandon {
+            id,
+            incarnation,
+            waited,
+        });
         if overlaps {
             self.settle(id, fate, false, out);
         }

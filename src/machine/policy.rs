@@ -141,7 +141,10 @@ impl Limit {
     #[must_use]
     pub fn decay(threshold: f64, half_life: Duration) -> Limit {
         Limit {
-            measure: Measure::Decay { threshold, half_life },
+            measure: Measure::Decay {
+                threshold,
+                half_life,
+            },
             then: Exceeded::Pause {
                 time: DEFAULT_PAUSE,
                 jitter: DEFAULT_PAUSE_JITTER,
@@ -175,9 +178,15 @@ impl Limit {
                     return Err(Error::invalid("limit", "the period of a window is zero"));
                 }
             }
-            Measure::Decay { threshold, half_life } => {
+            Measure::Decay {
+                threshold,
+                half_life,
+            } => {
                 if threshold.is_nan() || threshold < 0.0 {
-                    return Err(Error::invalid("limit", format!("the threshold {threshold} is negative or no number")));
+                    return Err(Error::invalid(
+                        "limit",
+                        format!("the threshold {threshold} is negative or no number"),
+                    ));
                 }
                 if half_life.is_zero() {
                     return Err(Error::invalid("limit", "the half life is zero"));
@@ -203,11 +212,21 @@ impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.measure {
             Measure::None => f.write_str("no limit"),
-            Measure::Window { restarts, period } => write!(f, "limit of {restarts} restarts in {period:?}"),
-            Measure::Decay { threshold, half_life } => {
-                write!(f, "limit of {threshold} failures, halved every {half_life:?}")
+            Measure::Window { restarts, period } => {
+                write!(f, "limit of {restarts} restarts in {period:?}")
             }
-            Measure::Budget { errors, panics } => write!(f, "budget of {errors} errors and {panics} panics"),
+            Measure::Decay {
+                threshold,
+                half_life,
+            } => {
+                write!(
+                    f,
+                    "limit of {threshold} failures, halved every {half_life:?}"
+                )
+            }
+            Measure::Budget { errors, panics } => {
+                write!(f, "budget of {errors} errors and {panics} panics")
+            }
         }
     }
 }
@@ -216,7 +235,10 @@ fn check_part(field: &str, what: &str, value: f64) -> Result<(), Error> {
     if (0.0..=1.0).contains(&value) {
         Ok(())
     } else {
-        Err(Error::invalid(field, format!("{what} is {value}, not between 0 and 1")))
+        Err(Error::invalid(
+            field,
+            format!("{what} is {value}, not between 0 and 1"),
+        ))
     }
 }
 
@@ -304,11 +326,17 @@ impl Backoff {
         if self.max < self.first {
             return Err(Error::invalid(
                 field,
-                format!("max {:?} is below the first delay {:?}", self.max, self.first),
+                format!(
+                    "max {:?} is below the first delay {:?}",
+                    self.max, self.first
+                ),
             ));
         }
         if self.factor.is_nan() || self.factor < 1.0 {
-            return Err(Error::invalid(field, format!("the factor {} is below 1", self.factor)));
+            return Err(Error::invalid(
+                field,
+                format!("the factor {} is below 1", self.factor),
+            ));
         }
         check_part(field, "the jitter", self.jitter)
     }
@@ -394,7 +422,10 @@ impl Limiter {
                 count: 0.0,
                 at: Moment::START,
             },
-            Measure::Budget { .. } => Tally::Budget { errors: 0, panics: 0 },
+            Measure::Budget { .. } => Tally::Budget {
+                errors: 0,
+                panics: 0,
+            },
         }
     }
 
@@ -417,9 +448,15 @@ impl Limiter {
                 (failures.len() as f64, f64::from(restarts))
             }
             (Tally::Decay { count, .. }, Measure::Decay { threshold, .. }) => (*count, threshold),
-            (Tally::Budget { errors, panics }, Measure::Budget { errors: errors_max, .. }) => {
-                (f64::from(errors.saturating_add(*panics)), f64::from(errors_max))
-            }
+            (
+                Tally::Budget { errors, panics },
+                Measure::Budget {
+                    errors: errors_max, ..
+                },
+            ) => (
+                f64::from(errors.saturating_add(*panics)),
+                f64::from(errors_max),
+            ),
             (Tally::None | Tally::Window(_) | Tally::Decay { .. } | Tally::Budget { .. }, _) => {
                 (0.0, f64::INFINITY)
             }
@@ -441,7 +478,13 @@ impl Limiter {
                 }
                 (count, f64::from(restarts))
             }
-            (Tally::Decay { count, at }, Measure::Decay { threshold, half_life }) => {
+            (
+                Tally::Decay { count, at },
+                Measure::Decay {
+                    threshold,
+                    half_life,
+                },
+            ) => {
                 let half_lives = now.since(*at).as_secs_f64() / half_life.as_secs_f64();
                 *count = *count * 0.5f64.powf(half_lives) + 1.0;
                 *at = now;

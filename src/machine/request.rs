@@ -9,11 +9,16 @@ use crate::id::ChildId;
 
 impl Machine {
     pub(super) fn removal_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Running(_) => self.ask(id, Cause::Removed, Fate::Remove, out),
             Phase::Stopping { .. } | Phase::Abandoned { .. } => self.change_fate(id, Fate::Remove),
-            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Resting(_) => {
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_) => {
                 self.discard(id, out);
             }
             Phase::Discarding { .. } => {}
@@ -21,11 +26,15 @@ impl Machine {
     }
 
     pub(super) fn stop_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Running(_) => self.ask(id, Cause::Ordered, Fate::STOPPED_BY_HAND, out),
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => self.change_fate(id, Fate::STOPPED_BY_HAND),
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                    self.change_fate(id, Fate::STOPPED_BY_HAND)
+                }
                 Fate::Remove => {}
             },
             Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } => {
@@ -42,25 +51,36 @@ impl Machine {
     }
 
     pub(super) fn start_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Running(_) | Phase::Discarding { .. } => {}
             Phase::Stopping { fate, .. } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => self.change_fate(id, Fate::START_BY_HAND),
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                    self.change_fate(id, Fate::START_BY_HAND)
+                }
                 Fate::Remove => {}
             },
             Phase::Abandoned { fate } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => self.start_beside_abandoned(id, out),
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                    self.start_beside_abandoned(id, out)
+                }
                 Fate::Remove => {}
             },
-            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Resting(_) => {
+            Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_) => {
                 self.start_by_hand(id, out);
             }
         }
     }
 
     pub(super) fn restart_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         match child.phase {
             Phase::Running(_) => self.ask(id, Cause::RestartWith(id), Fate::START_BY_HAND, out),
             Phase::Stopping { .. }
@@ -88,7 +108,9 @@ impl Machine {
     /// Now, if the spec allows one more overlap; else when the old thread has ended.
     fn start_beside_abandoned(&mut self, id: ChildId, out: &mut Vec<Command>) {
         self.change_fate(id, Fate::START_BY_HAND);
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         if self.mode == Mode::Running && child.leftovers.len() < child.policy.overlap_max {
             child.leftovers.push(child.incarnation);
             self.start_by_hand(id, out);
@@ -96,7 +118,9 @@ impl Machine {
     }
 
     fn change_fate(&mut self, id: ChildId, fate: Fate) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         let since = child.since;
         match child.phase {
             Phase::Stopping {
@@ -132,7 +156,9 @@ impl Machine {
     pub(super) fn prepare(&mut self, out: &mut Vec<Command>) {
         let ids: Vec<ChildId> = self.children.keys().copied().collect();
         for id in ids {
-            let Some(child) = self.children.get_mut(&id) else { continue };
+            let Some(child) = self.children.get_mut(&id) else {
+                continue;
+            };
             child.leftovers.clear();
             child.limiter.iter_mut().for_each(super::Limiter::reset);
             child.reset_backoff();
@@ -141,7 +167,9 @@ impl Machine {
                 Phase::Resting(Rest::Stopped { by_hand: true } | Rest::Done { told: true }) => {}
                 Phase::Discarding { .. } => {}
                 Phase::Abandoned { fate: Fate::Remove } => self.discard(id, out),
-                Phase::Resting(Rest::Stopped { by_hand: false } | Rest::Done { told: false } | Rest::GivenUp)
+                Phase::Resting(
+                    Rest::Stopped { by_hand: false } | Rest::Done { told: false } | Rest::GivenUp,
+                )
                 | Phase::Abandoned { .. }
                 | Phase::Waiting { .. }
                 | Phase::Backoff { .. }

@@ -40,7 +40,9 @@ impl Machine {
     pub(super) fn shutdown_requested(&mut self, deadline: Moment, out: &mut Vec<Command>) {
         match self.mode {
             Mode::Idle => self.mode = Mode::Ended,
-            Mode::Running => self.begin_shutdown(Verdict::Stopped, Cause::Shutdown, None, deadline, out),
+            Mode::Running => {
+                self.begin_shutdown(Verdict::Stopped, Cause::Shutdown, None, deadline, out)
+            }
             Mode::Stopping(shutdown) if deadline < shutdown.hard => self.hurry(deadline, out),
             Mode::Stopping(_) | Mode::Ended => {}
         }
@@ -62,7 +64,9 @@ impl Machine {
             out.push(Command::Blame { id, verdict });
         }
         let own = self.config.stop_timeout;
-        let hard = own.map_or(Moment::NEVER, |t| self.now.plus(t)).min(deadline);
+        let hard = own
+            .map_or(Moment::NEVER, |t| self.now.plus(t))
+            .min(deadline);
         self.mode = Mode::Stopping(Shutdown {
             cause,
             hard,
@@ -72,7 +76,9 @@ impl Machine {
         self.held.clear();
         let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
         for id in ids {
-            let Some(child) = self.children.get(&id) else { continue };
+            let Some(child) = self.children.get(&id) else {
+                continue;
+            };
             match child.phase {
                 Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } => {
                     self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
@@ -103,7 +109,9 @@ impl Machine {
     }
 
     fn no_more_start(&mut self, id: ChildId) {
-        let Some(child) = self.children.get_mut(&id) else { return };
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
         match &mut child.phase {
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } if fate.is_start() => {}
             Phase::Waiting { .. }
@@ -119,7 +127,9 @@ impl Machine {
     }
 
     fn stop_requested_by_shutdown(&mut self, id: ChildId) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         let (since, mut phase) = (child.since, child.phase);
         if let Phase::Stopping { fate, .. } | Phase::Abandoned { fate } = &mut phase {
             *fate = Fate::STOPPED;
@@ -131,11 +141,15 @@ impl Machine {
     }
 
     fn cap_deadline(&mut self, id: ChildId, hard: Moment, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else { return };
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
         let (since, incarnation, mut phase) = (child.since, child.incarnation, child.phase);
         let is_supervisor = child.policy.stop_timeout.is_none();
         match &mut phase {
-            Phase::Stopping { deadline, .. } | Phase::Discarding { deadline, .. } if !is_supervisor => {
+            Phase::Stopping { deadline, .. } | Phase::Discarding { deadline, .. }
+                if !is_supervisor =>
+            {
                 *deadline = hard.min(*deadline);
             }
             // It has no timer here; it is told.
@@ -161,7 +175,9 @@ impl Machine {
 
     /// Asks the next one, if it is its turn, and notices when nobody is left.
     pub(super) fn advance_shutdown(&mut self, out: &mut Vec<Command>) {
-        let Mode::Stopping(mut shutdown) = self.mode else { return };
+        let Mode::Stopping(mut shutdown) = self.mode else {
+            return;
+        };
         while self.counts.alive > 0 {
             let before = match shutdown.cursor {
                 Some(cursor) => self.children.range(..cursor).next_back(),

@@ -1,0 +1,345 @@
+//! What a service sees of its supervisor.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
+
+use crate::error::{Never, Stopping};
+use crate::event::{EventKind, StopCause};
+use crate::link::cell::ServiceCell;
+use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::hub::Emitter;
+use crate::link::life::{HasLife, Life, ScopeLife, Wake};
+use crate::supervisor::Supervisor;
+
+/// One start of a service, from then until its `run` and all its stop hooks have returned.
+///
+/// A clone may go to helper threads. It stays bound to this incarnation: once that has ended,
+/// [`is_stopping`](Context::is_stopping) is true, every wait ends, and nothing said through it
+/// reaches the next incarnation.
+#[derive(Clone)]
+pub struct Context {
+    pub(crate) incarnation: Arc<Incarnation>,
+    scope: Option<Arc<ScopeLife>>,
+}
+
+/// What all contexts of one incarnation share.
+pub(crate) struct Incarnation {
+    pub(crate) home: Arc<Home>,
+    pub(crate) number: u64,
+    pub(crate) life: Life,
+    /// Whom a supervisor running as this incarnation has left behind.
+    pub(crate) stragglers: Mutex<Vec<crate::report::Unstopped>>,
+}
+
+impl HasLife for Incarnation {
+    fn life(&self) -> &Life {
+        &self.life
+    }
+}
+
+/// What all incarnations of a service share while its supervisor runs.
+pub(crate) struct Home {
+    pub(crate) cell: Arc<ServiceCell>,
+    pub(crate) path: Arc<str>,
+    pub(crate) thread_name: Arc<str>,
+    /// Neither of them keeps its tree alive.
+    pub(crate) supervisor: Supervisor,
+    pub(crate) root: Supervisor,
+    pub(crate) facts: Sender<Fact>,
+    pub(crate) emitter: Emitter,
+    /// Panics are not shown by the hook before ours.
+    pub(crate) quiet: bool,
+    /// The driver's, for a supervisor that runs as this service.
+    pub(crate) tree: Arc<dyn Any + Send + Sync>,
+}
+
+impl Home {
+    pub(crate) fn emit(&self, incarnation: u64, kind: EventKind) {
+        self.emitter.emit(&self.path, incarnation, kind);
+    }
+
+    /// A panic of a hook, a `Drop` or a `Display` of the user's.
+    pub(crate) fn emit_hook_panic(&self, incarnation: u64, what: &str, message: &str) {
+        let message = Arc::from(format!("{what}: {message}"));
+        self.emit(incarnation, EventKind::HookPanicked { message });
+    }
+}
+
+impl Context {
+    pub(crate) fn new(incarnation: Arc<Incarnation>) -> Context {
+        Context {
+            incarnation,
+            scope: None,
+        }
+    }
+
+    fn home(&self) -> &Home {
+        &self.incarnation.home
+    }
+
+    pub(crate) fn life(&self) -> &Life {
+        match &self.scope {
+            Some(scope) => &scope.life,
+            None => &self.incarnation.life,
+        }
+    }
+
+    /// The name the service was added under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.home().cell.name
+    }
+
+    /// The names from the root down to the service, joined with dots: `app.ingest.tcp`. Also the
+    /// log target to use.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.home().path
+    }
+
+    /// The number of this start; 1 at the first.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation.number
+    }
+
+    /// Whether the service shall stop, or this incarnation has ended already. One atomic load.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.life().is_stopping()
+    }
+
+    /// Blocks until the service shall stop, or this incarnation has ended.
+    pub fn wait_stop(&self) {
+        self.life().wait();
+    }
+
+    /// Sleeps for `d`, or until the service shall stop.
+    ///
+    /// # Errors
+    /// [`Stopping`] if it shall; with `?` that makes a clean end. Also for a `d` of zero.
+    pub fn sleep(&self, d: Duration) -> Result<(), Stopping> {
+        self.life().sleep(d)
+    }
+
+    /// A channel that disconnects when the service shall stop, for `select!`. Nothing is ever sent
+    /// over it.
+    ///
+    /// ```
+    /// use backstay::crossbeam_channel::{select, unbounded};
+    /// # use backstay::{Context, Supervisor};
+    ///
+    /// # let app = Supervisor::new("app");
+    /// let (_jobs, queue) = unbounded::<u32>();
+    /// app.add("worker", move |ctx: &Context| loop {
+    ///     select! {
+    ///         recv(queue) -> job => println!("{}", job?),
+    ///         recv(ctx.stop_signal()) -> _ => return Ok(()),
+    ///     }
+    /// })?;
+    /// # app.start()?;
+    /// # assert!(app.stop().is_empty());
+    /// # Ok::<(), backstay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn stop_signal(&self) -> &Receiver<Never> {
+        self.life().signal()
+    }
+
+    /// A descriptor that becomes readable (at its end) when the service shall stop, for `poll(2)`.
+    /// It belongs to the incarnation; don't read from it.
+    ///
+    /// # Errors
+    /// When no descriptors are left.
+    #[cfg(unix)]
+    pub fn stop_fd(&self) -> std::io::Result<std::os::fd::BorrowedFd<'_>> {
+        self.life().fd()
+    }
+
+    /// Has `f` called when the service shall stop, to unblock I/O of this incarnation: on a thread
+    /// of its own, once. Registered after the request it is called at once, also on a thread of
+    /// its own. Dropping the guard withdraws `f`, unless it is being called already.
+    ///
+    /// The next incarnation starts only when `f` has returned. When the incarnation is over, `f` is
+    /// dropped uncalled.
+    ///
+    /// ```
+    /// # use backstay::{Context, Supervisor};
+    /// use std::io::Read;
+    /// use std::net::{Shutdown, TcpStream};
+    ///
+    /// # let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// # let address = listener.local_addr()?;
+    /// # let app = Supervisor::new("app");
+    /// app.add("reader", move |ctx: &Context| {
+    ///     let mut socket = TcpStream::connect(address)?;
+    ///     let other = socket.try_clone()?;
+    ///     let _unblock = ctx.on_stop(move || other.shutdown(Shutdown::Both));
+    ///     socket.read(&mut [0; 64])?;
+    ///     Ok(())
+    /// })?;
+    /// # app.start()?;
+    /// # assert!(app.stop().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "dropping the guard withdraws the closure"]
+    pub fn on_stop<R>(&self, f: impl FnOnce() -> R + Send + 'static) -> OnStop {
+        let inert = OnStop {
+            at: Weak::new(),
+            key: 0,
+        };
+        if self.scope.as_ref().is_some_and(|s| s.life.is_over()) {
+            return inert;
+        }
+        let hook = Box::new(move || drop(f()));
+        let Ok((key, run_now)) = self.incarnation.life.add_hook(hook) else {
+            return inert;
+        };
+        if let Some(scope) = &self.scope {
+            scope.hooks.lock().push(key);
+        }
+        if run_now {
+            // The supervisor has the threads. If it is gone, dropping the fact counts the hook back.
+            drop(self.home().facts.send(Fact::LateHook(HookTicket {
+                incarnation: self.incarnation.clone(),
+                what: HookKind::OnStop(key),
+            })));
+        }
+        OnStop {
+            at: Arc::downgrade(&self.incarnation),
+            key,
+        }
+    }
+
+    /// Says that the set-up is finished. Once is enough; more often changes nothing.
+    pub fn ready(&self) {
+        if self.life().is_over() || !self.incarnation.life.say_ready() {
+            return;
+        }
+        drop(self.home().facts.send(Fact::Ready {
+            child: self.home().cell.id.child,
+            incarnation: self.incarnation.number,
+        }));
+    }
+
+    /// Calls `f` with a context that counts as ended when `f` returns: for helpers that shall not
+    /// outlive a part of the work. A stop of the incarnation reaches it, too.
+    pub fn scope<R>(&self, f: impl FnOnce(&Context) -> R) -> R {
+        let parent: Arc<dyn HasLife> = match &self.scope {
+            Some(scope) => scope.clone(),
+            None => self.incarnation.clone(),
+        };
+        let scope = Arc::new(ScopeLife {
+            life: Life::new(),
+            parent,
+            hooks: Mutex::new(Vec::new()),
+        });
+        scope.life.enter();
+        let waker: Arc<dyn Wake> = scope.clone();
+        scope.parent.life().on_stop_wake(Arc::downgrade(&waker));
+        let over = EndOfScope {
+            scope: scope.clone(),
+            incarnation: self.incarnation.clone(),
+        };
+        let answer = f(&Context {
+            incarnation: self.incarnation.clone(),
+            scope: Some(scope),
+        });
+        drop(over);
+        answer
+    }
+
+    /// Why the service shall stop: for a restart, or for good. `None` if nobody asked.
+    #[must_use]
+    pub fn stop_cause(&self) -> Option<StopCause> {
+        self.life().stop_cause()
+    }
+
+    /// A text about itself, shown in the report until the next one. Writes a cell and wakes nobody.
+    pub fn set_status(&self, text: impl Into<String>) {
+        if !self.life().is_over() {
+            let home = self.home();
+            home.cell
+                .set_status(self.incarnation.number, Arc::from(text.into()));
+        }
+    }
+
+    /// Tells the observers something: an event, and a log line with path and incarnation.
+    pub fn log(&self, text: impl Into<String>) {
+        if !self.life().is_over() {
+            let text = Arc::from(text.into());
+            self.home()
+                .emit(self.incarnation.number, EventKind::Log { text });
+        }
+    }
+
+    /// The supervisor of this service. The handle doesn't keep the tree alive.
+    #[must_use]
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.home().supervisor
+    }
+
+    /// The supervisor at the root of the tree. The handle doesn't keep the tree alive.
+    #[must_use]
+    pub fn root(&self) -> &Supervisor {
+        &self.home().root
+    }
+
+    /// Asks the whole tree to stop, as a signal would. Does not wait.
+    pub fn shutdown(&self) {
+        self.root().request_stop();
+    }
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("path", &self.path())
+            .field("incarnation", &self.incarnation())
+            .field("stopping", &self.is_stopping())
+            .finish()
+    }
+}
+
+/// Ends a scope also when the closure panics.
+struct EndOfScope {
+    scope: Arc<ScopeLife>,
+    incarnation: Arc<Incarnation>,
+}
+
+impl Drop for EndOfScope {
+    fn drop(&mut self) {
+        drop(self.scope.life.finish());
+        let keys = std::mem::take(&mut *self.scope.hooks.lock());
+        for key in keys {
+            drop(self.incarnation.life.take_hook(key));
+        }
+    }
+}
+
+/// Withdraws a closure of [`Context::on_stop`] when it is dropped.
+#[must_use = "dropping the guard withdraws the closure"]
+pub struct OnStop {
+    at: Weak<Incarnation>,
+    key: u64,
+}
+
+impl Drop for OnStop {
+    fn drop(&mut self) {
+        if let Some(incarnation) = self.at.upgrade() {
+            // The closure is dropped here, after the lock.
+            drop(incarnation.life.take_hook(self.key));
+        }
+    }
+}
+
+impl fmt::Debug for OnStop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnStop").finish_non_exhaustive()
+    }
+}

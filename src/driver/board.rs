@@ -1,0 +1,190 @@
+//! What a supervisor publishes: its services' cells in order, and what is waited for. Written by
+//! the supervisor, read by everybody, and never locked while something is formatted.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::id::ChildId;
+use crate::link::cell::ServiceCell;
+use crate::link::life::Wake;
+use crate::report::{End, State};
+use crate::supervisor::Supervisor;
+
+/// How many services that were over before they were ready are remembered.
+pub const EARLY_ENDS_MAX: usize = 16;
+
+/// How many ends of removed services are remembered, for who waits for them late.
+pub const REMOVED_ENDS_MAX: usize = 256;
+
+pub(crate) struct Board {
+    data: Mutex<BoardData>,
+    /// Counts what `wait_ready` looks at; changes of anything below count, too.
+    pulse: Mutex<u64>,
+    pulsed: Condvar,
+}
+
+struct BoardData {
+    state: State,
+    entries: BTreeMap<ChildId, Entry>,
+    names: HashMap<Arc<str>, ChildId>,
+    /// How many services are expected to be up and aren't.
+    missing: usize,
+    early_ends: Vec<(Arc<str>, Arc<str>)>,
+    removed_ends: VecDeque<(ChildId, End)>,
+}
+
+/// A service on the board.
+#[derive(Clone)]
+pub(crate) struct Entry {
+    pub(crate) cell: Arc<ServiceCell>,
+    /// The supervisor, if it is one.
+    pub(crate) nested: Option<Supervisor>,
+}
+
+impl Board {
+    pub(crate) fn new() -> Board {
+        Board {
+            data: Mutex::new(BoardData {
+                state: State::Waiting,
+                entries: BTreeMap::new(),
+                names: HashMap::new(),
+                missing: 0,
+                early_ends: Vec::new(),
+                removed_ends: VecDeque::new(),
+            }),
+            pulse: Mutex::new(0),
+            pulsed: Condvar::new(),
+        }
+    }
+
+    pub(crate) fn add(&self, entries: impl Iterator<Item = Entry>) {
+        let mut data = self.data.lock();
+        for entry in entries {
+            let id = entry.cell.id.child;
+            data.names.insert(entry.cell.name.clone(), id);
+            data.entries.insert(id, entry);
+        }
+    }
+
+    /// Forgets a service. Its cell says that it is gone only after this.
+    /// Answers the end that it has forgotten to remember this one.
+    pub(crate) fn remove(&self, id: ChildId, end: End) -> Option<End> {
+        let mut data = self.data.lock();
+        let entry = data.entries.remove(&id)?;
+        data.names.remove(&entry.cell.name);
+        let oldest = if data.removed_ends.len() >= REMOVED_ENDS_MAX {
+            data.removed_ends.pop_front()
+        } else {
+            None
+        };
+        data.removed_ends.push_back((id, end));
+        drop(data);
+        drop(entry);
+        oldest.map(|(_, end)| end)
+    }
+
+    pub(crate) fn id(&self, name: &str) -> Option<ChildId> {
+        self.data.lock().names.get(name).copied()
+    }
+
+    pub(crate) fn entry(&self, id: ChildId) -> Option<Entry> {
+        self.data.lock().entries.get(&id).cloned()
+    }
+
+    pub(crate) fn removed_end(&self, id: ChildId) -> Option<End> {
+        let data = self.data.lock();
+        data.removed_ends
+            .iter()
+            .rev()
+            .find(|(i, _)| *i == id)
+            .map(|(_, end)| end.clone())
+    }
+
+    pub(crate) fn entries(&self) -> (State, Vec<Entry>) {
+        let data = self.data.lock();
+        (data.state, data.entries.values().cloned().collect())
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.data.lock().state
+    }
+
+    /// Publishes what the supervisor as a whole is doing. True: somebody may be waiting for it.
+    pub(crate) fn set_state(&self, state: State, missing: usize) -> bool {
+        let mut data = self.data.lock();
+        let news = data.state != state || (data.missing == 0) != (missing == 0);
+        data.state = state;
+        data.missing = missing;
+        news
+    }
+
+    /// A service is over and was never ready. The first [`EARLY_ENDS_MAX`] are remembered.
+    pub(crate) fn add_early_end(&self, path: Arc<str>, why: Arc<str>) {
+        let mut data = self.data.lock();
+        if data.early_ends.len() < EARLY_ENDS_MAX {
+            data.early_ends.push((path, why));
+        }
+    }
+
+    /// What `wait_ready` has to know of this supervisor itself.
+    pub(crate) fn readiness(&self) -> Readiness {
+        let data = self.data.lock();
+        Readiness {
+            state: data.state,
+            missing: data.missing,
+            early_ends: data.early_ends.clone(),
+            nested: data
+                .entries
+                .values()
+                .filter(|e| e.nested.is_some())
+                .cloned()
+                .collect(),
+        }
+    }
+
+    pub(crate) fn pulse(&self) {
+        *self.pulse.lock() += 1;
+        self.pulsed.notify_all();
+    }
+
+    pub(crate) fn pulse_count(&self) -> u64 {
+        *self.pulse.lock()
+    }
+
+    /// Waits for the next pulse after `seen`, a stop of the waiting service, or the deadline. False:
+    /// the deadline is there.
+    pub(crate) fn wait_pulse(
+        &self,
+        seen: u64,
+        deadline: Option<std::time::Instant>,
+        give_up: impl Fn() -> bool,
+    ) -> bool {
+        let mut pulse = self.pulse.lock();
+        while *pulse == seen && !give_up() {
+            match deadline {
+                None => self.pulsed.wait(&mut pulse),
+                Some(at) => {
+                    if self.pulsed.wait_until(&mut pulse, at).timed_out() {
+                        return *pulse != seen;
+                    }
+                }
+            }
+        }
+        true
+    }
+}
+
+pub(crate) struct Readiness {
+    pub(crate) state: State,
+    pub(crate) missing: usize,
+    pub(crate) early_ends: Vec<(Arc<str>, Arc<str>)>,
+    pub(crate) nested: Vec<Entry>,
+}
+
+impl Wake for Board {
+    fn wake(&self) {
+        self.pulse();
+    }
+}

@@ -1,0 +1,103 @@
+//! A spec, divided into what the machine needs to know and the user's values.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::panic::guarded_drop;
+use crate::link::clock::Clock;
+use crate::machine::message::Policy;
+use crate::machine::policy::{Backoff, PanicPolicy};
+use crate::service::Service;
+use crate::spec::Spec;
+use crate::supervisor::Supervisor;
+
+/// What a supervisor's builder sets for its services.
+#[derive(Clone, Debug)]
+pub(crate) struct Defaults {
+    pub(crate) backoff: Backoff,
+    pub(crate) panic_policy: PanicPolicy,
+    pub(crate) service_stop_timeout: Duration,
+}
+
+/// The user's values of one service. The last reference is dropped on the service's thread or on
+/// a stop thread, never on the supervisor's.
+pub(crate) struct Body {
+    /// Taken only by [`Body::discard`] and `drop`.
+    service: Option<Box<dyn Service>>,
+    pub(crate) has_interrupt: bool,
+    /// A deadline set for a supervisor by the spec it was added with.
+    pub(crate) supervisor_timeout: Option<Duration>,
+    pub(crate) stack_size: Option<usize>,
+    pub(crate) fresh_thread: bool,
+}
+
+pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
+    let is_supervisor = spec.service.as_supervisor().is_some();
+    let timeout = spec.stop_timeout.unwrap_or(defaults.service_stop_timeout);
+    let policy = Policy {
+        name: Arc::from(spec.name),
+        restart: spec.restart,
+        backoff: spec.backoff.unwrap_or(defaults.backoff),
+        panic_backoff: spec.panic_backoff,
+        limit: spec.limit,
+        stop_timeout: (!is_supervisor).then_some(timeout),
+        ready_timeout: spec.ready_timeout,
+        significant: spec.significant,
+        panic_policy: spec.panic_policy.unwrap_or(defaults.panic_policy),
+        overlap_max: spec.overlap_max,
+    };
+    let body = Body {
+        has_interrupt: spec.service.has_interrupt(),
+        service: Some(spec.service),
+        supervisor_timeout: if is_supervisor {
+            spec.stop_timeout
+        } else {
+            None
+        },
+        stack_size: spec.stack_size,
+        fresh_thread: spec.fresh_thread,
+    };
+    (policy, body)
+}
+
+impl Body {
+    pub(crate) fn service(&self) -> Option<&dyn Service> {
+        self.service.as_deref()
+    }
+
+    /// A supervisor's own deadline for a stop that is asked for now, if its spec has set one.
+    pub(crate) fn own_deadline(&self) -> Option<Instant> {
+        self.supervisor_timeout.and_then(Clock::deadline)
+    }
+
+    /// The earlier of that and another one.
+    pub(crate) fn cap(&self, deadline: Instant) -> Instant {
+        self.own_deadline()
+            .map_or(deadline, |own| own.min(deadline))
+    }
+
+    /// A handle that keeps nothing alive, if the service is a supervisor.
+    pub(crate) fn supervisor(&self) -> Option<Supervisor> {
+        self.service()?.as_supervisor().map(Supervisor::borrowed)
+    }
+
+    /// Drops the values here, if this is the last reference. A panic's message comes back.
+    pub(crate) fn discard(body: Arc<Body>) -> Option<String> {
+        Arc::into_inner(body)?.drop_here()
+    }
+
+    fn drop_here(&mut self) -> Option<String> {
+        // A supervisor that doesn't run has services of its own, and somebody may still have a
+        // handle to it.
+        let below = self.supervisor().and_then(|s| s.core().close());
+        let service = self.service.take();
+        guarded_drop((below, service))
+    }
+}
+
+impl Drop for Body {
+    /// Where nobody is left to be told of a panic, it still goes no further.
+    fn drop(&mut self) {
+        drop(self.drop_here());
+    }
+}

@@ -1,0 +1,479 @@
+//! What all handles of one supervisor share.
+//!
+//! The desk says who is responsible for its machine: nobody (`Idle`, then a caller steps it in
+//! place), the supervisor thread (`Running`, then callers send tickets), or nobody any more
+//! (`Over`). It changes hands under the desk's lock, which is never held while user code runs, a
+//! thread is started or a send could block.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+use parking_lot::{Condvar, Mutex};
+
+use super::board::Board;
+use super::body::{Body, Defaults};
+use super::engine::Engine;
+use super::request::{self, Answer, Ask, Outcome, Ticket};
+use crate::error::{Error, ErrorKind};
+use crate::event::StopCause;
+use crate::id::{ServiceId, SupervisorId};
+use crate::link::fact::Fact;
+use crate::link::hub::{Hub, Post};
+use crate::link::life::Wake;
+use crate::machine::Machine;
+use crate::machine::message::Config;
+use crate::report::StopReport;
+
+pub(crate) struct Core {
+    pub(crate) id: SupervisorId,
+    /// As a root; a supervisor that is a service goes by the name it was added under.
+    pub(crate) name: Arc<str>,
+    pub(crate) settings: Settings,
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) board: Board,
+    desk: Mutex<Desk>,
+    levels: Mutex<Levels>,
+    /// The levels have changed, and a wake-up is on its way.
+    level_changed: AtomicBool,
+    ending: Mutex<Ending>,
+    ended: Condvar,
+}
+
+/// What a builder has set.
+pub(crate) struct Settings {
+    pub(crate) config: Config,
+    pub(crate) defaults: Defaults,
+    pub(crate) quiet_panics: bool,
+    pub(crate) propagates_termination: bool,
+    /// Set by `Supervisor::new` with a bad name: shows at `add` and `start`.
+    pub(crate) invalid: Option<Error>,
+}
+
+struct Desk {
+    role: Role,
+    stage: Stage,
+}
+
+/// Where a supervisor stands in its tree.
+#[derive(Clone)]
+pub(crate) enum Role {
+    Free,
+    /// Started by `start`, `serve` or `run`.
+    Root,
+    /// A service of another one, under this name.
+    Child {
+        parent: Weak<Core>,
+        name: Arc<str>,
+    },
+}
+
+enum Stage {
+    Idle(Box<Engine>),
+    Running(Line),
+    Over,
+}
+
+/// How to reach a running supervisor.
+#[derive(Clone)]
+pub(crate) struct Line {
+    pub(crate) commands: Sender<Ticket>,
+    pub(crate) facts: Sender<Fact>,
+    pub(crate) post: Arc<Post>,
+}
+
+/// Requests that need no answer: a level, not a message, so that asking never blocks.
+#[derive(Default)]
+pub(crate) struct Levels {
+    /// Why it shall stop, and by when at the latest.
+    pub(crate) stop: Option<(StopCause, Option<Instant>)>,
+}
+
+/// How the supervisor's runs have ended. A root has one run; one that is a service has one for each
+/// of its incarnations.
+struct Ending {
+    begun: u64,
+    ended: u64,
+    last: Option<Arc<Ended>>,
+    post: Option<Arc<Post>>,
+}
+
+/// How a run ended; everybody gets the same.
+pub(crate) struct Ended {
+    pub(crate) result: Result<(), Error>,
+    pub(crate) report: StopReport,
+}
+
+impl Core {
+    pub(crate) fn new(
+        name: Arc<str>,
+        settings: Settings,
+        observers: Vec<crate::link::hub::Observer>,
+    ) -> Arc<Core> {
+        let machine = Machine::new(settings.config.clone());
+        Arc::new(Core {
+            id: SupervisorId::fresh(),
+            name,
+            settings,
+            hub: Arc::new(Hub::new(observers)),
+            board: Board::new(),
+            desk: Mutex::new(Desk {
+                role: Role::Free,
+                stage: Stage::Idle(Box::new(Engine::new(machine))),
+            }),
+            levels: Mutex::new(Levels::default()),
+            level_changed: AtomicBool::new(false),
+            ending: Mutex::new(Ending {
+                begun: 0,
+                ended: 0,
+                last: None,
+                post: None,
+            }),
+            ended: Condvar::new(),
+        })
+    }
+
+    /// The names from the root down to it.
+    pub(crate) fn path(&self) -> String {
+        match self.role() {
+            Role::Free | Role::Root => self.name.to_string(),
+            Role::Child { parent, name } => match parent.upgrade() {
+                Some(parent) => format!("{}.{name}", parent.path()),
+                None => name.to_string(),
+            },
+        }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.desk.lock().role.clone()
+    }
+
+    pub(crate) fn parent(&self) -> Option<Arc<Core>> {
+        match self.role() {
+            Role::Child { parent, .. } => parent.upgrade(),
+            Role::Free | Role::Root => None,
+        }
+    }
+
+    /// Whether it is `other` or somewhere below it.
+    pub(crate) fn is_within(self: &Arc<Core>, other: &Arc<Core>) -> bool {
+        let mut next = Some(self.clone());
+        while let Some(core) = next {
+            if Arc::ptr_eq(&core, other) {
+                return true;
+            }
+            next = core.parent();
+        }
+        false
+    }
+
+    /// Makes it a service of `parent`.
+    ///
+    /// # Errors
+    /// It has a parent, was started by itself, or is above `parent`.
+    pub(crate) fn adopt(
+        self: &Arc<Core>,
+        parent: &Arc<Core>,
+        name: &Arc<str>,
+    ) -> Result<(), Error> {
+        /// Two supervisors that are added to each other at the same moment.
+        static ADOPTING: Mutex<()> = Mutex::new(());
+        let _one_at_a_time = ADOPTING.lock();
+        if parent.is_within(self) {
+            return Err(Error::invalid(
+                "service",
+                format!(
+                    "the supervisor {:?} cannot be added below itself",
+                    self.name
+                ),
+            ));
+        }
+        let mut desk = self.desk.lock();
+        match (&desk.role, &desk.stage) {
+            (Role::Free, Stage::Idle(_)) => {
+                desk.role = Role::Child {
+                    parent: Arc::downgrade(parent),
+                    name: name.clone(),
+                };
+                Ok(())
+            }
+            (Role::Free | Role::Root, _) => Err(Error::new(
+                ErrorKind::AlreadyRunning,
+                format!(
+                    "service: the supervisor {:?} was started by itself",
+                    self.name
+                ),
+            )),
+            (Role::Child { .. }, _) => Err(Error::invalid(
+                "service",
+                format!("the supervisor {:?} has a parent already", self.name),
+            )),
+        }
+    }
+
+    /// Takes back an adoption that came to nothing.
+    pub(crate) fn disown(&self) {
+        let mut desk = self.desk.lock();
+        if let Stage::Idle(_) = desk.stage {
+            desk.role = Role::Free;
+        }
+    }
+
+    /// Becomes responsible for a run as the root of a tree.
+    pub(crate) fn begin_root(&self, line: Line) -> Result<Box<Engine>, Error> {
+        if let Some(invalid) = &self.settings.invalid {
+            return Err(invalid.clone());
+        }
+        let mut desk = self.desk.lock();
+        if let Role::Child { .. } = desk.role {
+            return Err(Error::new(
+                ErrorKind::AlreadyRunning,
+                format!(
+                    "{}: it is a service of another supervisor, which runs it",
+                    self.name
+                ),
+            ));
+        }
+        let engine = self.take_engine(&mut desk, line)?;
+        desk.role = Role::Root;
+        Ok(engine)
+    }
+
+    /// Becomes responsible for a run as a service.
+    pub(crate) fn begin_nested(&self, line: Line) -> Result<Box<Engine>, Error> {
+        let mut desk = self.desk.lock();
+        self.take_engine(&mut desk, line)
+    }
+
+    fn take_engine(&self, desk: &mut Desk, line: Line) -> Result<Box<Engine>, Error> {
+        match std::mem::replace(&mut desk.stage, Stage::Over) {
+            Stage::Idle(engine) => {
+                let mut ending = self.ending.lock();
+                ending.begun += 1;
+                ending.post = Some(line.post.clone());
+                drop(ending);
+                desk.stage = Stage::Running(line);
+                *self.levels.lock() = Levels::default();
+                Ok(engine)
+            }
+            Stage::Running(other) => {
+                desk.stage = Stage::Running(other);
+                Err(Error::new(
+                    ErrorKind::AlreadyRunning,
+                    format!("{}: the supervisor is running already", self.name),
+                ))
+            }
+            Stage::Over => Err(Error::stopped(&self.name)),
+        }
+    }
+
+    /// No thread could be started for the run.
+    pub(crate) fn take_back(&self, engine: Box<Engine>) {
+        let mut desk = self.desk.lock();
+        desk.stage = Stage::Idle(engine);
+        desk.role = Role::Free;
+        self.ending.lock().begun -= 1;
+        drop(desk);
+        self.ended.notify_all();
+    }
+
+    /// The run is over. `engine`: it may run again, or take services until then.
+    pub(crate) fn finish(&self, engine: Option<Box<Engine>>, ended: Ended) {
+        let old = std::mem::replace(
+            &mut self.desk.lock().stage,
+            match engine {
+                Some(engine) => Stage::Idle(engine),
+                None => Stage::Over,
+            },
+        );
+        drop(old);
+        let mut ending = self.ending.lock();
+        ending.ended += 1;
+        let before = ending.last.replace(Arc::new(ended));
+        drop(ending);
+        drop(before);
+        self.ended.notify_all();
+    }
+
+    /// Takes it out of use between runs or before the first one. What it had is for the caller to
+    /// drop; `None`: it runs.
+    pub(crate) fn close(&self) -> Option<Vec<Body>> {
+        let mut desk = self.desk.lock();
+        match std::mem::replace(&mut desk.stage, Stage::Over) {
+            Stage::Idle(engine) => {
+                drop(desk);
+                let mut ending = self.ending.lock();
+                if ending.last.is_none() {
+                    ending.last = Some(Arc::new(Ended {
+                        result: Ok(()),
+                        report: StopReport::default(),
+                    }));
+                }
+                drop(ending);
+                let bodies = engine.into_bodies(&self.board);
+                self.hub.close();
+                self.ended.notify_all();
+                self.pulse();
+                Some(bodies)
+            }
+            Stage::Over => Some(Vec::new()),
+            running @ Stage::Running(_) => {
+                desk.stage = running;
+                None
+            }
+        }
+    }
+
+    /// The queue to its observers and the log, once it was started.
+    pub(crate) fn post(&self) -> Option<Arc<Post>> {
+        self.ending.lock().post.clone()
+    }
+
+    /// Its own id as a service of its parent.
+    pub(crate) fn service_id(&self) -> Option<ServiceId> {
+        let Role::Child { parent, name } = self.role() else {
+            return None;
+        };
+        let parent = parent.upgrade()?;
+        let child = parent.board.id(&name)?;
+        Some(ServiceId {
+            supervisor: parent.id,
+            child,
+        })
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.desk.lock().stage, Stage::Over)
+    }
+
+    pub(crate) fn line(&self) -> Option<Line> {
+        match &self.desk.lock().stage {
+            Stage::Running(line) => Some(line.clone()),
+            Stage::Idle(_) | Stage::Over => None,
+        }
+    }
+
+    pub(crate) fn was_started(&self) -> bool {
+        let ending = self.ending.lock();
+        ending.begun > 0 || ending.last.is_some()
+    }
+
+    /// Has something done by whoever is responsible.
+    pub(crate) fn request(self: &Arc<Core>, mut ask: Ask) -> Answer {
+        loop {
+            let commands = {
+                let mut desk = self.desk.lock();
+                match &mut desk.stage {
+                    Stage::Idle(engine) => {
+                        let (answer, rest) = engine.idle_request(self, ask);
+                        drop(desk);
+                        // User values: not under the lock.
+                        drop(rest);
+                        return answer;
+                    }
+                    Stage::Running(line) => line.commands.clone(),
+                    Stage::Over => {
+                        drop(desk);
+                        drop(ask);
+                        return Err(Error::stopped(self.path()));
+                    }
+                }
+            };
+            let (ticket, pending) = request::request(ask);
+            // Refused or dropped unread, the ticket gives the request back below.
+            drop(commands.send(ticket));
+            match pending.wait() {
+                Outcome::Answered(answer) => return answer,
+                Outcome::Undelivered(back) => ask = back,
+            }
+        }
+    }
+
+    /// Asks a running supervisor to stop. Never blocks. False: it doesn't run.
+    pub(crate) fn ask_stop(&self, cause: StopCause, deadline: Option<Instant>) -> bool {
+        let desk = self.desk.lock();
+        let Stage::Running(line) = &desk.stage else {
+            return false;
+        };
+        let facts = line.facts.clone();
+        // Under the desk's lock, so that it is this run that is asked and not the next one.
+        let mut levels = self.levels.lock();
+        levels.stop = match levels.stop.take() {
+            None => Some((cause, deadline)),
+            Some((first, None)) => Some((first, deadline)),
+            Some((first, Some(a))) => Some((first, Some(deadline.map_or(a, |b| a.min(b))))),
+        };
+        drop(levels);
+        drop(desk);
+        self.wake_by(&facts);
+        true
+    }
+
+    fn wake_by(&self, facts: &Sender<Fact>) {
+        if !self.level_changed.swap(true, Ordering::AcqRel) {
+            drop(facts.send(Fact::Wake));
+        }
+    }
+
+    /// For the supervisor thread, each turn: the levels, if they have changed.
+    pub(crate) fn changed_levels(&self) -> Option<Option<(StopCause, Option<Instant>)>> {
+        if self.level_changed.load(Ordering::Acquire) {
+            self.level_changed.store(false, Ordering::Release);
+            Some(self.levels.lock().stop.clone())
+        } else {
+            None
+        }
+    }
+
+    /// The deadline that came with a request to stop.
+    pub(crate) fn stop_deadline(&self) -> Option<Instant> {
+        self.levels
+            .lock()
+            .stop
+            .as_ref()
+            .and_then(|(_, deadline)| *deadline)
+    }
+
+    /// Tells everybody who waits for readiness here or above to look again.
+    pub(crate) fn pulse(&self) {
+        self.board.pulse();
+        let mut next = self.parent();
+        while let Some(core) = next {
+            core.board.pulse();
+            next = core.parent();
+        }
+    }
+
+    /// Waits for the end of the current run. `None`: not before the deadline.
+    pub(crate) fn wait_end(&self, deadline: Option<Instant>) -> Option<Arc<Ended>> {
+        let mut ending = self.ending.lock();
+        let run = ending.begun;
+        loop {
+            if ending.ended >= run && ending.last.is_some() {
+                return ending.last.clone();
+            }
+            if ending.begun < run {
+                // It couldn't be started after all.
+                return None;
+            }
+            match deadline {
+                None => self.ended.wait(&mut ending),
+                Some(at) => {
+                    if self.ended.wait_until(&mut ending, at).timed_out() && ending.ended < run {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Wake for Core {
+    /// The incarnation that this supervisor runs as was asked to stop.
+    fn wake(&self) {
+        if let Some(line) = self.line() {
+            self.wake_by(&line.facts);
+        }
+    }
+}

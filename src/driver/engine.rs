@@ -1,0 +1,257 @@
+//! The machine together with what the driver has for each service.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::board::{Board, Entry};
+use super::body::Body;
+use super::core::Core;
+use super::request::{Answer, Ask, NewService};
+use super::thread::Seat;
+use crate::context::{Home, Incarnation};
+use crate::error::{Error, ErrorKind};
+use crate::failure::Failure;
+use crate::id::{ChildId, ServiceId};
+use crate::link::cell::ServiceCell;
+use crate::link::clock;
+use crate::machine::Machine;
+use crate::machine::message::{Command, Input};
+use crate::machine::time::Moment;
+use crate::report::End;
+
+pub(crate) struct Engine {
+    pub(crate) machine: Machine,
+    pub(crate) slots: HashMap<ChildId, Slot>,
+}
+
+/// A service as the driver has it.
+pub(crate) struct Slot {
+    pub(crate) cell: Arc<ServiceCell>,
+    /// `None`: handed over to be dropped.
+    pub(crate) body: Option<Arc<Body>>,
+    /// While the supervisor runs.
+    pub(crate) home: Option<Arc<Home>>,
+    /// Its thread, if it has one that isn't abandoned.
+    pub(crate) seat: Option<Seat>,
+    /// The current one, until it has ended or was abandoned.
+    pub(crate) incarnation: Option<Arc<Incarnation>>,
+    pub(crate) last_failure: Option<Failure>,
+    /// Failures that only this still holds; dropped by the service's thread.
+    pub(crate) trash: Vec<Failure>,
+}
+
+impl Slot {
+    pub(crate) fn set_failure(&mut self, failure: Failure) {
+        self.trash.extend(self.last_failure.replace(failure));
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(machine: Machine) -> Engine {
+        Engine {
+            machine,
+            slots: HashMap::new(),
+        }
+    }
+
+    /// Checks a request against what is there. `Err` changes nothing.
+    pub(crate) fn check(&self, ask: &Ask) -> Result<Option<Vec<ServiceId>>, Error> {
+        match ask {
+            Ask::Add(services) => {
+                self.machine.admit(services.iter().map(|s| &s.policy))?;
+                Ok(None)
+            }
+            // What it asks for is so.
+            Ask::Remove(id) if !self.machine.knows(*id) => Ok(Some(Vec::new())),
+            Ask::Remove(_) => Ok(None),
+            Ask::Stop(id) | Ask::Start(id) | Ask::Restart(id) => {
+                if self.machine.knows(*id) && !self.machine.is_leaving(*id) {
+                    Ok(None)
+                } else {
+                    Err(Error::new(
+                        ErrorKind::UnknownService,
+                        "there is no such service any more",
+                    ))
+                }
+            }
+        }
+    }
+
+    /// Takes a checked request; the input for the machine, and the answer.
+    pub(crate) fn accept(&mut self, core: &Core, ask: Ask) -> (Input, Vec<ServiceId>) {
+        match ask {
+            Ask::Add(services) => self.accept_services(core, services),
+            Ask::Remove(id) => (Input::RemovalRequested(id), Vec::new()),
+            Ask::Stop(id) => (Input::StopRequested(id), Vec::new()),
+            Ask::Start(id) => (Input::StartRequested(id), Vec::new()),
+            Ask::Restart(id) => (Input::RestartRequested(id), Vec::new()),
+        }
+    }
+
+    fn accept_services(
+        &mut self,
+        core: &Core,
+        services: Vec<NewService>,
+    ) -> (Input, Vec<ServiceId>) {
+        let now = clock::now();
+        let ChildId(first) = self.machine.next_id();
+        let mut ids = Vec::with_capacity(services.len());
+        let mut entries = Vec::with_capacity(services.len());
+        let mut policies = Vec::with_capacity(services.len());
+        for (number, NewService { policy, body }) in (first..).zip(services) {
+            let id = ServiceId {
+                supervisor: core.id,
+                child: ChildId(number),
+            };
+            let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), now));
+            entries.push(Entry {
+                cell: cell.clone(),
+                nested: body.supervisor(),
+            });
+            self.slots.insert(
+                id.child,
+                Slot {
+                    cell,
+                    body: Some(Arc::new(body)),
+                    home: None,
+                    seat: None,
+                    incarnation: None,
+                    last_failure: None,
+                    trash: Vec::new(),
+                },
+            );
+            ids.push(id);
+            policies.push(policy);
+        }
+        core.board.add(entries.into_iter());
+        (Input::Added(policies), ids)
+    }
+
+    /// Does a request in place, while no supervisor thread is responsible. What comes back besides
+    /// the answer is for the caller to drop, after the desk's lock.
+    pub(crate) fn idle_request(&mut self, core: &Core, ask: Ask) -> (Answer, Leftover) {
+        match self.check(&ask) {
+            Err(e) => return (Err(e), Leftover::refused(ask)),
+            Ok(Some(done)) => return (Ok(done), Leftover::default()),
+            Ok(None) => {}
+        }
+        let (input, ids) = self.accept(core, ask);
+        let mut out = Vec::new();
+        // Time stands still for a machine that doesn't run.
+        let now = self.machine.now();
+        self.machine.step(now, input, &mut out);
+        let mut leftover = Leftover::default();
+        self.carry_out_idle(core, now, out, &mut leftover);
+        self.publish_idle();
+        (Ok(ids), leftover)
+    }
+
+    fn carry_out_idle(
+        &mut self,
+        core: &Core,
+        now: Moment,
+        out: Vec<Command>,
+        leftover: &mut Leftover,
+    ) {
+        for command in out {
+            match command {
+                Command::Discard { id } => {
+                    if let Some(slot) = self.slots.get_mut(&id) {
+                        leftover.bodies.extend(slot.body.take());
+                        leftover.failures.append(&mut slot.trash);
+                    }
+                    let mut out = Vec::new();
+                    self.machine.step(now, Input::Discarded(id), &mut out);
+                    self.carry_out_idle(core, now, out, leftover);
+                }
+                Command::Forget { id } => {
+                    let (slot, evicted) = self.forget(&core.board, id);
+                    leftover.failures.extend(slot.and_then(|s| s.last_failure));
+                    leftover.failures.extend(evicted);
+                }
+                // Nobody runs and nobody listens: what is announced of a service begins with its
+                // supervisor's start.
+                Command::Announce { .. }
+                | Command::AnnouncePause(_)
+                | Command::AnnounceResume
+                | Command::Release { .. }
+                | Command::EndedEarly { .. }
+                | Command::Start { .. }
+                | Command::Stop { .. }
+                | Command::Hasten { .. }
+                | Command::Abandon { .. }
+                | Command::Blame { .. }
+                | Command::Abort { .. }
+                | Command::Finish => {}
+            }
+        }
+    }
+
+    /// Takes a service off the board, then tells who waits for that.
+    /// The failure that the board has forgotten for it is for the caller to drop.
+    pub(crate) fn forget(&mut self, board: &Board, id: ChildId) -> (Option<Slot>, Option<Failure>) {
+        let Some(slot) = self.slots.remove(&id) else {
+            return (None, None);
+        };
+        let failure = slot.last_failure.clone();
+        let evicted = match board.remove(id, End::Removed { failure }) {
+            Some(End::Removed { failure }) => failure,
+            Some(End::Done | End::Stopped | End::GivenUp { .. }) | None => None,
+        };
+        slot.cell.update(|data| data.gone = true);
+        (Some(slot), evicted)
+    }
+
+    fn publish_idle(&mut self) {
+        let changed: Vec<ChildId> = self.machine.take_changed().collect();
+        for id in changed {
+            if let (Some(slot), Some(view)) = (self.slots.get(&id), self.machine.view(id)) {
+                let state = view.state;
+                slot.cell.update(|data| data.state = state);
+            }
+        }
+    }
+
+    /// All values of a supervisor that is taken out of use.
+    pub(crate) fn into_bodies(mut self, board: &Board) -> Vec<Body> {
+        let mut bodies = Vec::new();
+        for (_, mut slot) in self.slots.drain() {
+            slot.cell.update(|data| {
+                data.state = crate::report::State::Stopped;
+                data.orphaned = true;
+            });
+            bodies.extend(slot.body.take().and_then(Arc::into_inner));
+        }
+        board.set_state(crate::report::State::Stopped, 0);
+        bodies
+    }
+}
+
+/// User values that an idle request leaves behind.
+#[derive(Default)]
+pub(crate) struct Leftover {
+    refused: Option<Ask>,
+    bodies: Vec<Arc<Body>>,
+    failures: Vec<Failure>,
+}
+
+impl Leftover {
+    fn refused(ask: Ask) -> Leftover {
+        let mut leftover = Leftover::default();
+        leftover.refused = Some(ask);
+        leftover
+    }
+}
+
+impl Drop for Leftover {
+    fn drop(&mut self) {
+        drop(self.refused.take());
+        for body in self.bodies.drain(..) {
+            // A removal before the start: there is nobody to tell of a panic.
+            drop(Body::discard(body));
+        }
+        for failure in self.failures.drain(..) {
+            drop(super::panic::guarded_drop(failure));
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The one place where a supervisor waits.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, at, never, select};
+
+use super::request::Ticket;
+use crate::link::clock;
+use crate::link::fact::Fact;
+
+/// What a supervisor hears.
+pub(crate) enum Heard {
+    Fact(Fact),
+    Command(Ticket),
+    /// The deadline is there.
+    Time,
+}
+
+/// What comes while the end of a run waits for something else.
+pub(crate) enum Other<T> {
+    Answer(T),
+    Fact(Fact),
+}
+
+pub(crate) struct Inbox {
+    facts: Receiver<Fact>,
+    commands: Receiver<Ticket>,
+    /// Facts of the supervisor's own: a start for which no thread could be had.
+    own: VecDeque<Fact>,
+    /// A command that was taken, and how many facts were there then: those go first.
+    held: Option<Ticket>,
+    facts_first: usize,
+}
+
+impl Inbox {
+    pub(crate) fn new(facts: Receiver<Fact>, commands: Receiver<Ticket>) -> Inbox {
+        Inbox {
+            facts,
+            commands,
+            own: VecDeque::new(),
+            held: None,
+            facts_first: 0,
+        }
+    }
+
+    pub(crate) fn push_own(&mut self, fact: Fact) {
+        self.own.push_back(fact);
+    }
+
+    /// The next thing to deal with; blocks until there is one.
+    ///
+    /// A fact is heard before a command that was sent after it, and time before both of the next
+    /// round; yet a stream of facts cannot keep a command waiting, since only those facts go first
+    /// that were there when the command was taken.
+    pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Heard {
+        loop {
+            if self.facts_first > 0 {
+                self.facts_first -= 1;
+                if let Ok(fact) = self.facts.try_recv() {
+                    return Heard::Fact(fact);
+                }
+                self.facts_first = 0;
+            }
+            if let Some(fact) = self.own.pop_front() {
+                return Heard::Fact(fact);
+            }
+            if deadline.is_some_and(|at| at <= clock::now()) {
+                return Heard::Time;
+            }
+            if let Some(ticket) = self.held.take() {
+                return Heard::Command(ticket);
+            }
+            self.held = self.commands.try_recv().ok();
+            self.facts_first = self.facts.len();
+            if self.held.is_some() || self.facts_first > 0 {
+                continue;
+            }
+            let time = deadline.map_or_else(never, at);
+            select! {
+                recv(self.facts) -> fact => return fact.map_or_else(|_| self.lost(), Heard::Fact),
+                recv(self.commands) -> ticket => {
+                    let Ok(ticket) = ticket else { return self.lost() };
+                    self.held = Some(ticket);
+                    self.facts_first = self.facts.len();
+                }
+                recv(time) -> _ => return Heard::Time,
+            }
+        }
+    }
+
+    /// The other ends live as long as the supervisor does; a channel that is gone all the same must
+    /// not be asked again, it would answer at once for ever.
+    fn lost(&self) -> Heard {
+        debug_assert!(false, "a supervisor's own channel is closed");
+        Heard::Time
+    }
+
+    /// Waits for something else, at the end of a run; only a wake-up comes between. `None`: not in
+    /// time.
+    pub(crate) fn wait_for<T>(
+        &self,
+        other: &Receiver<T>,
+        deadline: Option<Instant>,
+    ) -> Option<Other<T>> {
+        let time = deadline.map_or_else(never, at);
+        select! {
+            recv(other) -> answer => answer.ok().map(Other::Answer),
+            recv(self.facts) -> fact => fact.ok().map(Other::Fact),
+            recv(time) -> _ => None,
+        }
+    }
+
+    /// Everything that has come and wasn't dealt with.
+    pub(crate) fn drain(&mut self) -> impl Iterator<Item = Fact> + '_ {
+        self.own.drain(..).chain(self.facts.try_iter())
+    }
+}

@@ -1,0 +1,30 @@
+//! The supervisor thread: waits for the next input, steps the machine, carries out its commands.
+//!
+//! ```text
+//! service threads --- ends, ready ----> facts (unbounded) ---+
+//! stop requests, parents --- levels --> facts (wake-up) -----+--> inbox --> machine.step
+//! callers ------------ tickets -------> commands (bounded) --+                |
+//!                                       time (deadline) -----+                v
+//!   service threads <--- orders, stop signals ------------------------ commands
+//!   cells, board    <--- published before anything is answered or started ---+
+//!   events          <--- subscribers directly, observers by the dispatcher --+
+//! ```
+//!
+//! It runs no user code, joins nobody, and never waits but in its inbox.
+
+pub(crate) mod board;
+pub(crate) mod body;
+pub(crate) mod core;
+pub(crate) mod dispatch;
+mod engine;
+mod fence;
+mod inbox;
+pub(crate) mod limits;
+pub(crate) mod mark;
+pub(crate) mod panic;
+pub(crate) mod request;
+mod run;
+pub(crate) mod stop;
+mod thread;
+
+pub(crate) use run::{run_nested, run_root, start_root, thread_name};

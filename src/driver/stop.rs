@@ -1,0 +1,216 @@
+//! Short-lived threads for the user's code that a stop or a removal calls: stop hooks, and `Drop`
+//! of services that have no thread.
+//!
+//! At most [`STOP_THREADS_MAX`] at a time in a tree; the others wait in a queue, which is bounded
+//! by the number of services and their hooks. A job that blocks is the business of the deadline of
+//! the service it belongs to.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::body::Body;
+use super::fence::Fence;
+use super::limits;
+use super::mark::{self, Mark};
+use super::panic::guarded;
+use crate::context::Home;
+use crate::event::EventKind;
+use crate::failure::Failure;
+use crate::link::fact::{Fact, HookKind, HookTicket};
+
+/// How many stop threads a tree may have at a time.
+pub const STOP_THREADS_MAX: usize = 64;
+
+/// The stack of a stop thread, in bytes: the same as a thread of Rust's standard library.
+const STACK_SIZE: usize = 2 * 1024 * 1024;
+
+pub(crate) struct StopThreads {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    running: usize,
+    queue: VecDeque<Job>,
+}
+
+/// Something to do on a stop thread.
+pub(crate) enum Job {
+    Hook {
+        ticket: HookTicket,
+        body: Arc<Body>,
+        fence: Option<Arc<Fence>>,
+    },
+    /// An `on_stop` closure that was registered after the request.
+    LateHook {
+        ticket: HookTicket,
+        fence: Option<Arc<Fence>>,
+    },
+    /// Drop the values of a service and say so.
+    Discard {
+        body: Option<Arc<Body>>,
+        trash: Vec<Failure>,
+        home: Arc<Home>,
+        fence: Option<Arc<Fence>>,
+    },
+    /// Drop the values of all services of a supervisor that is over.
+    Bury {
+        bodies: Vec<Arc<Body>>,
+        trash: Vec<Failure>,
+        done: crossbeam_channel::Sender<Vec<String>>,
+    },
+}
+
+impl StopThreads {
+    pub(crate) fn new() -> Arc<StopThreads> {
+        Arc::new(StopThreads {
+            state: Mutex::new(State::default()),
+        })
+    }
+
+    /// Has `job` done on a thread of its own, as soon as there is one. Never blocks.
+    pub(crate) fn push(self: &Arc<StopThreads>, job: Job) {
+        let mut state = self.state.lock();
+        if state.running >= STOP_THREADS_MAX {
+            state.queue.push_back(job);
+            return;
+        }
+        state.running += 1;
+        state.queue.push_back(job);
+        drop(state);
+        let threads = self.clone();
+        let spawned = limits::take_room().is_ok()
+            && std::thread::Builder::new()
+                .name("backstay-stop".to_owned())
+                .stack_size(STACK_SIZE)
+                .spawn(move || threads.work())
+                .is_ok();
+        if !spawned {
+            self.without_thread();
+        }
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = self.state.lock();
+            let Some(job) = state.queue.pop_front() else {
+                state.running -= 1;
+                return;
+            };
+            drop(state);
+            job.run();
+        }
+    }
+
+    /// No thread is to be had. If others run, they do the job; if not, only the stop signal goes
+    /// out, and a value stays until its supervisor is dropped.
+    fn without_thread(&self) {
+        let mut state = self.state.lock();
+        state.running -= 1;
+        if state.running > 0 {
+            return;
+        }
+        let jobs = std::mem::take(&mut state.queue);
+        drop(state);
+        for job in jobs {
+            job.give_up();
+        }
+    }
+}
+
+impl Job {
+    fn run(self) {
+        match self {
+            Job::Hook {
+                ticket,
+                body,
+                fence,
+            } => run_hook(ticket, Some(body), fence),
+            Job::LateHook { ticket, fence } => run_hook(ticket, None, fence),
+            Job::Discard {
+                body,
+                trash,
+                home,
+                fence,
+            } => {
+                discard(body, trash, &home);
+                drop(fence);
+            }
+            Job::Bury {
+                bodies,
+                trash,
+                done,
+            } => {
+                let mut panics: Vec<String> =
+                    bodies.into_iter().filter_map(Body::discard).collect();
+                panics.extend(trash.into_iter().filter_map(super::panic::guarded_drop));
+                drop(done.send(panics));
+            }
+        }
+    }
+
+    fn give_up(self) {
+        match self {
+            // The service's thread has another reference to the body.
+            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => {
+                let incarnation = &ticket.incarnation;
+                let text = Arc::from("no thread for the stop hook: only the stop signal goes out");
+                incarnation
+                    .home
+                    .emit(incarnation.number, EventKind::Log { text });
+            }
+            // Dropping them here would be user code on the supervisor's thread.
+            Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
+            Job::Bury { bodies, trash, .. } => std::mem::forget((bodies, trash)),
+        }
+    }
+}
+
+fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence>>) {
+    let incarnation = ticket.incarnation.clone();
+    let _marked = mark::enter(Mark {
+        incarnation: Some(incarnation.clone()),
+        fence,
+        dispatcher: None,
+    });
+    let (what, result) = match ticket.what {
+        HookKind::Interrupt => (
+            "interrupt",
+            guarded(|| {
+                let service = body.as_ref().and_then(|b| b.service());
+                service
+                    .into_iter()
+                    .for_each(crate::service::Service::interrupt);
+            }),
+        ),
+        HookKind::OnStop(key) => (
+            "on_stop",
+            guarded(|| ticket.closure(key).into_iter().for_each(|hook| hook())),
+        ),
+    };
+    if let Err(message) = result {
+        incarnation
+            .home
+            .emit_hook_panic(incarnation.number, what, &message);
+    }
+    // Before the ticket: once that is gone, the last reference may be another thread's to drop.
+    drop(body);
+    drop(ticket);
+}
+
+/// Drops a service's values here and tells its supervisor.
+pub(crate) fn discard(body: Option<Arc<Body>>, trash: Vec<Failure>, home: &Home) {
+    if let Some(message) = body.and_then(Body::discard) {
+        home.emit_hook_panic(0, "drop", &message);
+    }
+    for failure in trash {
+        if let Some(message) = super::panic::guarded_drop(failure) {
+            home.emit_hook_panic(0, "drop", &message);
+        }
+    }
+    drop(home.facts.send(Fact::Discarded {
+        child: home.cell.id.child,
+    }));
+}

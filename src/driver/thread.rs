@@ -1,0 +1,339 @@
+//! A service's thread: one order after the other, each end told exactly once.
+//!
+//! The thread is kept over restarts. It ends when it is told to leave, when it has dropped its
+//! service's values, or when its supervisor has let go of the channel: after an abandonment the
+//! late thread tells its end, finds the channel closed and exits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::body::Body;
+use super::fence::Fence;
+use super::limits;
+use super::mark::{self, Mark};
+use super::panic::{self, Caught, guarded};
+use super::stop::discard;
+use crate::context::{Context, Home, Incarnation};
+use crate::error::{BoxError, Error, ErrorKind, ServiceResult};
+use crate::event::EventKind;
+use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, FailureParts};
+use crate::link::clock;
+use crate::link::fact::{Ended, Fact};
+use crate::machine::message::Outcome;
+
+/// Something for a service's thread to do.
+pub(crate) enum Order {
+    Run(Job),
+    /// Drop this and leave; the service is at rest.
+    Leave(Vec<Failure>),
+    /// Drop the service's values, say so and leave.
+    Discard {
+        body: Option<Arc<Body>>,
+        trash: Vec<Failure>,
+        home: Arc<Home>,
+    },
+}
+
+/// One incarnation to run.
+pub(crate) struct Job {
+    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) body: Arc<Body>,
+    /// Failures that nobody looks at any more. They hold the user's errors, so they are dropped
+    /// here and not on the supervisor's thread.
+    pub(crate) trash: Vec<Failure>,
+}
+
+/// The supervisor's end of a service thread.
+pub(crate) struct Seat {
+    orders: Sender<Order>,
+}
+
+impl Seat {
+    /// Starts a thread with its first job.
+    ///
+    /// # Errors
+    /// No thread can be had; names the limit, or what the system said.
+    pub(crate) fn spawn(job: Job, fence: Option<Arc<Fence>>) -> Result<Seat, (Error, Job)> {
+        if let Err(full) = limits::take_room() {
+            return Err((full, job));
+        }
+        let (orders, inbox) = bounded(1);
+        let mut builder =
+            std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
+        if let Some(bytes) = job.body.stack_size {
+            builder = builder.stack_size(bytes);
+        }
+        match builder.spawn(move || work(&inbox, fence)) {
+            Ok(_detached) => {
+                let seat = Seat { orders };
+                match seat.order(Order::Run(job)) {
+                    // There is room for one, and the thread has done nothing yet but wait.
+                    Ok(()) | Err(_) => Ok(seat),
+                }
+            }
+            Err(e) => {
+                let error =
+                    Error::new(ErrorKind::Spawn, format!("could not start the thread: {e}"));
+                Err((error, job))
+            }
+        }
+    }
+
+    /// Gives an order to a thread that has done the one before. Never blocks.
+    ///
+    /// # Errors
+    /// The thread is gone; the order comes back.
+    pub(crate) fn order(&self, order: Order) -> Result<(), Order> {
+        self.orders
+            .try_send(order)
+            .map_err(crossbeam_channel::TrySendError::into_inner)
+    }
+}
+
+fn work(inbox: &Receiver<Order>, fence: Option<Arc<Fence>>) {
+    // The fence goes with the mark: after everything else, before the thread-locals.
+    let _marked = mark::enter(Mark {
+        fence: fence.clone(),
+        ..Mark::default()
+    });
+    while let Ok(order) = inbox.recv() {
+        match order {
+            Order::Run(job) => {
+                if run(job, fence.clone()) == Then::Leave {
+                    return;
+                }
+            }
+            Order::Leave(trash) => {
+                for failure in trash {
+                    drop(panic::guarded_drop(failure));
+                }
+                return;
+            }
+            Order::Discard { body, trash, home } => {
+                discard(body, trash, &home);
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    Stay,
+    Leave,
+}
+
+fn run(job: Job, fence: Option<Arc<Fence>>) -> Then {
+    let Job {
+        incarnation,
+        body,
+        trash,
+    } = job;
+    let _marked = mark::enter(Mark {
+        incarnation: Some(incarnation.clone()),
+        fence,
+        dispatcher: None,
+    });
+    // Told exactly once, whatever happens below.
+    let mut end = TellEnd::new(incarnation.clone());
+    discard_quietly(&incarnation, "drop", trash);
+    let begun = clock::now();
+    let result = if incarnation.life.enter() {
+        let context = Context::new(incarnation.clone());
+        panic::catch(incarnation.home.quiet, || match body.service() {
+            Some(service) => service.run(&context),
+            None => Ok(()),
+        })
+    } else {
+        Ok(Ok(()))
+    };
+    let run_time = clock::now().saturating_duration_since(begun);
+    let (to_discard, hooks) = incarnation.life.finish();
+    discard_quietly(&incarnation, "drop", hooks);
+    end.judge(result, run_time);
+    let leave = to_discard.is_some();
+    if leave {
+        // The supervisor's reference first: then ours is the last.
+        drop(to_discard);
+        if let Some(message) = Body::discard(body) {
+            incarnation
+                .home
+                .emit_hook_panic(incarnation.number, "drop", &message);
+        }
+        end.ended.discarded = true;
+    } else {
+        // Never the last one: the supervisor has another.
+        drop(body);
+    }
+    drop(end);
+    if leave { Then::Leave } else { Then::Stay }
+}
+
+fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+    for value in values {
+        if let Some(message) = panic::guarded_drop(value) {
+            incarnation
+                .home
+                .emit_hook_panic(incarnation.number, what, &message);
+        }
+    }
+}
+
+/// Tells the supervisor of the end when it is dropped.
+struct TellEnd {
+    incarnation: Arc<Incarnation>,
+    ended: Ended,
+}
+
+impl TellEnd {
+    /// Dropped before `judge`, it tells of a panic: a bug of ours on the service's thread.
+    fn new(incarnation: Arc<Incarnation>) -> TellEnd {
+        TellEnd {
+            ended: Ended {
+                child: incarnation.home.cell.id.child,
+                incarnation: incarnation.number,
+                outcome: Outcome::Panic,
+                failure: None,
+                run_time: Duration::ZERO,
+                discarded: false,
+                stragglers: Vec::new(),
+            },
+            incarnation,
+        }
+    }
+
+    /// What the answer means. Runs the user's `Display` and `source()`.
+    fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration) {
+        self.ended.run_time = run_time;
+        let (outcome, failure) = match result {
+            Ok(Ok(())) => (Outcome::Ok, None),
+            Ok(Err(error)) => judge_error(&self.incarnation, error, run_time),
+            Err(caught) => (
+                Outcome::Panic,
+                Some(panic_failure(&self.incarnation, caught, run_time)),
+            ),
+        };
+        self.ended.outcome = outcome;
+        self.ended.failure = failure;
+        self.ended.stragglers = std::mem::take(&mut *self.incarnation.stragglers.lock());
+    }
+}
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        let ended = std::mem::replace(
+            &mut self.ended,
+            Ended {
+                child: self.incarnation.home.cell.id.child,
+                incarnation: self.incarnation.number,
+                outcome: Outcome::Ok,
+                failure: None,
+                run_time: Duration::ZERO,
+                discarded: false,
+                stragglers: Vec::new(),
+            },
+        );
+        if self
+            .incarnation
+            .home
+            .facts
+            .send(Fact::Ended(ended))
+            .is_err()
+        {
+            // The supervisor had to leave this thread behind.
+            self.incarnation
+                .home
+                .emit(self.incarnation.number, EventKind::EndedLate);
+        }
+    }
+}
+
+fn panic_failure(incarnation: &Incarnation, caught: Caught, run_time: Duration) -> Failure {
+    failure(
+        incarnation,
+        FailureKind::Panic,
+        caught.message,
+        run_time,
+        None,
+        caught.location,
+        caught.trace,
+    )
+}
+
+fn judge_error(
+    incarnation: &Incarnation,
+    error: BoxError,
+    run_time: Duration,
+) -> (Outcome, Option<Failure>) {
+    let seen = guarded(|| {
+        let exit = Exit::find(&*error);
+        let inner = Failure::find(&*error).cloned();
+        let direct = error.downcast_ref::<Failure>().is_some();
+        (exit, inner, direct, error.to_string())
+    });
+    let (exit, inner, direct, message) = match seen {
+        Ok(seen) => seen,
+        Err(panic) => {
+            incarnation
+                .home
+                .emit_hook_panic(incarnation.number, "display", &panic);
+            (None, None, false, "an error whose text panicked".to_owned())
+        }
+    };
+    match (exit, inner) {
+        // It comes from below: the tree fails with that very failure.
+        (Some(Exit::TerminateTree), Some(inner)) => {
+            (Outcome::Exit(Exit::TerminateTree), Some(inner))
+        }
+        (None, Some(inner)) if direct && inner.kind() == FailureKind::Panic => {
+            // A panic that the service caught with `Failure::catch` counts as its own.
+            let caught = Caught {
+                message: inner.message().to_owned(),
+                location: inner.location().map(str::to_owned),
+                trace: inner.trace(),
+            };
+            (
+                Outcome::Panic,
+                Some(panic_failure(incarnation, caught, run_time)),
+            )
+        }
+        (exit, _) => {
+            let outcome = exit.map_or(Outcome::Error, Outcome::Exit);
+            let failure = failure(
+                incarnation,
+                FailureKind::Error,
+                message,
+                run_time,
+                Some(error),
+                None,
+                None,
+            );
+            (outcome, Some(failure))
+        }
+    }
+}
+
+fn failure(
+    incarnation: &Incarnation,
+    kind: FailureKind,
+    message: String,
+    run_time: Duration,
+    error: Option<BoxError>,
+    location: Option<String>,
+    trace: Option<crate::failure::Trace>,
+) -> Failure {
+    Failure::new(FailureParts {
+        path: incarnation.home.path.clone(),
+        incarnation: incarnation.number,
+        kind,
+        message: message.into_boxed_str(),
+        location: location.map(String::into_boxed_str),
+        thread_name: Some(incarnation.home.thread_name.clone()),
+        run_time,
+        error,
+        trace,
+    })
+}

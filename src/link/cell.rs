@@ -1,0 +1,163 @@
+//! What is published of one service: written by its supervisor, read by everybody.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::life::Wake;
+use crate::failure::Failure;
+use crate::id::ServiceId;
+use crate::report::{End, State};
+
+pub(crate) struct ServiceCell {
+    pub(crate) id: ServiceId,
+    pub(crate) name: Arc<str>,
+    data: Mutex<CellData>,
+    changed: Condvar,
+}
+
+/// An entry, consistent in itself.
+#[derive(Clone, Debug)]
+pub(crate) struct CellData {
+    pub(crate) state: State,
+    pub(crate) incarnation: u64,
+    pub(crate) since: Instant,
+    pub(crate) next_start: Option<Instant>,
+    pub(crate) starts: u32,
+    pub(crate) failures: u32,
+    pub(crate) panics: u32,
+    pub(crate) stop_timeouts: u32,
+    pub(crate) missing: bool,
+    pub(crate) last_failure: Option<Failure>,
+    pub(crate) status: Option<Arc<str>>,
+    pub(crate) waiting_for: Option<Arc<str>>,
+    /// Removed: ended, and its values dropped.
+    pub(crate) gone: bool,
+    /// Its supervisor has ended for good.
+    pub(crate) orphaned: bool,
+}
+
+impl ServiceCell {
+    pub(crate) fn new(id: ServiceId, name: Arc<str>, now: Instant) -> ServiceCell {
+        ServiceCell {
+            id,
+            name,
+            data: Mutex::new(CellData {
+                state: State::Waiting,
+                incarnation: 0,
+                since: now,
+                next_start: None,
+                starts: 0,
+                failures: 0,
+                panics: 0,
+                stop_timeouts: 0,
+                missing: true,
+                last_failure: None,
+                status: None,
+                waiting_for: None,
+                gone: false,
+                orphaned: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Changes the entry and wakes who waits for it.
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut CellData) -> R) -> R {
+        let answer = change(&mut self.data.lock());
+        self.changed.notify_all();
+        answer
+    }
+
+    /// Without waking anybody: nobody waits for a status.
+    pub(crate) fn set_status(&self, incarnation: u64, status: Arc<str>) {
+        let mut data = self.data.lock();
+        let old = if data.incarnation == incarnation {
+            data.status.replace(status)
+        } else {
+            None
+        };
+        drop(data);
+        drop(old);
+    }
+
+    pub(crate) fn read(&self) -> CellData {
+        self.data.lock().clone()
+    }
+
+    /// Waits until `look` finds what it looks for, or `give_up` says so, or the deadline is there.
+    pub(crate) fn wait<R>(
+        &self,
+        deadline: Option<Instant>,
+        give_up: impl Fn() -> bool,
+        look: impl Fn(&CellData) -> Option<R>,
+    ) -> Waited<R> {
+        let mut data = self.data.lock();
+        loop {
+            if let Some(found) = look(&data) {
+                return Waited::Found(found);
+            }
+            if give_up() {
+                return Waited::GaveUp;
+            }
+            let timed_out = match deadline {
+                None => {
+                    self.changed.wait(&mut data);
+                    false
+                }
+                Some(at) => self.changed.wait_until(&mut data, at).timed_out(),
+            };
+            if timed_out {
+                return look(&data).map_or(Waited::TimedOut, Waited::Found);
+            }
+        }
+    }
+}
+
+/// How a wait came to its end.
+#[derive(Debug)]
+pub(crate) enum Waited<R> {
+    Found(R),
+    /// The caller is itself being stopped.
+    GaveUp,
+    TimedOut,
+}
+
+impl Wake for ServiceCell {
+    fn wake(&self) {
+        // Taking the lock once puts this after the check of whoever is about to wait.
+        drop(self.data.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl CellData {
+    /// How the service has ended, if it is at rest.
+    pub(crate) fn end(&self) -> Option<End> {
+        if self.gone {
+            return Some(End::Removed {
+                failure: self.last_failure.clone(),
+            });
+        }
+        match (self.state, &self.last_failure) {
+            (State::Done, _) => Some(End::Done),
+            (State::Stopped, _) => Some(End::Stopped),
+            (State::GivenUp, Some(failure)) => Some(End::GivenUp {
+                failure: failure.clone(),
+            }),
+            (State::GivenUp, None) => Some(End::Stopped),
+            (
+                State::Waiting
+                | State::Starting
+                | State::Running
+                | State::Ready
+                | State::Backoff
+                | State::Paused
+                | State::Stopping
+                | State::Abandoned,
+                _,
+            ) => None,
+        }
+    }
+}

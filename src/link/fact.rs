@@ -1,0 +1,69 @@
+//! What the threads of a supervisor tell it: over one unbounded channel, never blocking, in the
+//! order in which it happened.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::life::Hook;
+use crate::context::Incarnation;
+use crate::failure::Failure;
+use crate::id::ChildId;
+use crate::machine::message::Outcome;
+use crate::report::Unstopped;
+
+/// Something a service's thread has to tell.
+pub(crate) enum Fact {
+    /// Said at most once by each incarnation.
+    Ready { child: ChildId, incarnation: u64 },
+    /// Said exactly once by each incarnation: a drop guard sees to it.
+    Ended(Ended),
+    /// A supervisor that had left threads behind: they have ended.
+    Cleared { child: ChildId, incarnation: u64 },
+    /// The values of a service were dropped.
+    Discarded { child: ChildId },
+    /// A stop hook was registered after the stop was asked for.
+    LateHook(HookTicket),
+    /// Look at the levels.
+    Wake,
+}
+
+pub(crate) struct Ended {
+    pub(crate) child: ChildId,
+    pub(crate) incarnation: u64,
+    pub(crate) outcome: Outcome,
+    /// What it answered, if that was not `Ok`.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) run_time: Duration,
+    /// Its values were dropped, and its thread has ended.
+    pub(crate) discarded: bool,
+    /// Who is left behind below it, if it was a supervisor.
+    pub(crate) stragglers: Vec<Unstopped>,
+}
+
+/// A stop hook that was handed out. However the ticket ends, its incarnation is told that the hook
+/// has returned; else it would never be over.
+pub(crate) struct HookTicket {
+    pub(crate) incarnation: Arc<Incarnation>,
+    pub(crate) what: HookKind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum HookKind {
+    /// `Service::interrupt`.
+    Interrupt,
+    /// The `on_stop` closure of this key.
+    OnStop(u64),
+}
+
+impl HookTicket {
+    /// The closure, if it wasn't withdrawn.
+    pub(crate) fn closure(&self, key: u64) -> Option<Hook> {
+        self.incarnation.life.take_hook(key)
+    }
+}
+
+impl Drop for HookTicket {
+    fn drop(&mut self) {
+        self.incarnation.life.hook_returned();
+    }
+}

@@ -1,0 +1,8 @@
+//! What a service's thread and its supervisor share. Nothing here runs user code or blocks while
+//! it holds a lock.
+
+pub(crate) mod cell;
+pub(crate) mod clock;
+pub(crate) mod fact;
+pub(crate) mod hub;
+pub(crate) mod life;

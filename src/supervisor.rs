@@ -1,0 +1,871 @@
+//! The handle of a supervisor.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::context::Context;
+use crate::driver::board::Entry;
+use crate::driver::body::{Defaults, split};
+use crate::driver::core::{Core, Ended, Role, Settings};
+use crate::driver::request::{Ask, NewService};
+use crate::driver::{mark, run_nested, run_root, start_root};
+use crate::error::{Error, ErrorKind, NotReady, ServiceResult};
+use crate::event::{Event, StopCause};
+use crate::id::{ChildId, ServiceId, check_name};
+use crate::link::cell::{CellData, Waited};
+use crate::link::clock::{self, Clock};
+use crate::link::hub::{Events, Observer};
+use crate::link::life::Wake;
+use crate::machine::message::Config;
+use crate::machine::policy::{
+    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, StopOrder,
+};
+use crate::report::{End, Report, ServiceReport, State, StopReport};
+use crate::service::Service;
+use crate::spec::Spec;
+
+/// How many services a supervisor takes, unless set. With the kernel's usual limit of memory maps
+/// a process can have about 16,000 threads.
+pub const MAX_SERVICES: usize = 16_000;
+
+/// Keeps services alive: starts them, restarts them when they fail, stops them in time.
+///
+/// A cheap handle; clones are the same supervisor, so there is no need for an `Arc` around it. When
+/// the last handle made by [`new`](Supervisor::new) or [`build`](SupervisorBuilder::build), or
+/// cloned from such, is dropped, a tree begun by [`start`](Supervisor::start) is asked to stop. A
+/// service or an observer that keeps one keeps its own tree alive; handles from a
+/// [`Context`] don't.
+///
+/// A supervisor is a [`Service`]: added to another one it makes a tree.
+///
+/// ```
+/// use backstay::{Context, Supervisor};
+/// use std::time::Duration;
+///
+/// let app = Supervisor::new("app");
+/// app.add("ticker", |ctx: &Context| {
+///     loop {
+///         ctx.set_status("tick");
+///         ctx.sleep(Duration::from_secs(1))?; // ends at a stop
+///     }
+/// })?;
+/// app.start()?;
+/// assert_eq!(app.report().services().len(), 1);
+/// assert!(app.stop().is_empty()); // everybody stopped in time
+/// # Ok::<(), backstay::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Supervisor {
+    core: Arc<Core>,
+    /// Only for its `Drop`.
+    _owner: Option<Arc<Owner>>,
+}
+
+/// Shared by the handles that keep a tree alive.
+struct Owner {
+    core: Arc<Core>,
+}
+
+impl Drop for Owner {
+    /// Only asks: a `Drop` must not block.
+    fn drop(&mut self) {
+        if let Role::Root = self.core.role() {
+            self.core.ask_stop(StopCause::Ordered, None);
+        }
+    }
+}
+
+impl Supervisor {
+    /// A supervisor with all defaults. A bad name shows at [`add`](Supervisor::add) and
+    /// [`start`](Supervisor::start).
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Supervisor {
+        let builder = Supervisor::builder(name);
+        let invalid = builder.check().err();
+        builder.make(invalid)
+    }
+
+    /// A supervisor to be configured.
+    pub fn builder(name: impl Into<String>) -> SupervisorBuilder {
+        SupervisorBuilder {
+            name: name.into(),
+            limit: Limit::default(),
+            backoff: Backoff::default(),
+            stop_order: StopOrder::default(),
+            stop_timeout: None,
+            service_stop_timeout: DEFAULT_STOP_TIMEOUT,
+            auto_shutdown: AutoShutdown::default(),
+            max_services: MAX_SERVICES,
+            panic_policy: PanicPolicy::default(),
+            quiet_panics: false,
+            propagates_termination: true,
+            observers: Vec::new(),
+        }
+    }
+
+    /// A handle that keeps nothing alive.
+    pub(crate) fn of(core: Arc<Core>) -> Supervisor {
+        Supervisor { core, _owner: None }
+    }
+
+    pub(crate) fn borrowed(&self) -> Supervisor {
+        Supervisor::of(self.core.clone())
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The name it was made with. As a service it goes by the name it was added under: see
+    /// [`path`](Supervisor::path).
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.core.name
+    }
+
+    /// The names from the root down to it, joined with dots.
+    #[must_use]
+    pub fn path(&self) -> String {
+        self.core.path()
+    }
+
+    /// Adds a service that restarts always. Running, it is started at once.
+    ///
+    /// # Errors
+    /// See [`add_all`](Supervisor::add_all).
+    pub fn add(&self, name: impl Into<String>, service: impl Service) -> Result<ServiceId, Error> {
+        self.add_spec(Spec::new(name, service))
+    }
+
+    /// Adds a service. Before the start it is queued; running, it is started at once.
+    ///
+    /// # Errors
+    /// See [`add_all`](Supervisor::add_all).
+    pub fn add_spec(&self, spec: Spec) -> Result<ServiceId, Error> {
+        match self.add_all([spec])?.first() {
+            Some(id) => Ok(*id),
+            None => Err(Error::new(
+                ErrorKind::Gone,
+                "one service was added and none came back",
+            )),
+        }
+    }
+
+    /// Adds several services, all or none; the ids are in the order given.
+    ///
+    /// # Errors
+    /// A bad name, a duplicate one, a field with an impossible value, the bound of
+    /// [`max_services`](SupervisorBuilder::max_services) or of the system's threads reached, a
+    /// supervisor that has a parent already, or a supervisor that is stopping or stopped. The text
+    /// names the field and the service. A refused service is dropped here and never runs.
+    pub fn add_all(&self, specs: impl IntoIterator<Item = Spec>) -> Result<Vec<ServiceId>, Error> {
+        let specs: Vec<Spec> = specs.into_iter().collect();
+        if let Some(invalid) = &self.core.settings.invalid {
+            return Err(invalid.clone());
+        }
+        for spec in &specs {
+            spec.check()?;
+        }
+        let adopted = self.adopt_all(&specs)?;
+        let defaults = &self.core.settings.defaults;
+        let services = specs
+            .into_iter()
+            .map(|spec| {
+                let (policy, body) = split(spec, defaults);
+                NewService { policy, body }
+            })
+            .collect();
+        let answer = self.core.request(Ask::Add(services));
+        if answer.is_err() {
+            adopted.iter().for_each(|core| core.disown());
+        }
+        answer
+    }
+
+    /// Claims the supervisors among new services, before they are added.
+    fn adopt_all(&self, specs: &[Spec]) -> Result<Vec<Arc<Core>>, Error> {
+        let mut adopted: Vec<Arc<Core>> = Vec::new();
+        for spec in specs {
+            let Some(supervisor) = spec.service.as_supervisor() else {
+                continue;
+            };
+            if let Err(e) = supervisor.core.adopt(&self.core, &Arc::from(spec.name())) {
+                adopted.iter().for_each(|core| core.disown());
+                return Err(e);
+            }
+            adopted.push(supervisor.core.clone());
+        }
+        Ok(adopted)
+    }
+
+    /// Removes a service: it is asked to stop, and forgotten when it has. Does not wait for that.
+    ///
+    /// # Errors
+    /// The id is of another supervisor, or this one has ended. A service that is gone already is
+    /// `Ok`.
+    pub fn remove(&self, id: ServiceId) -> Result<(), Error> {
+        self.child(id)
+            .and_then(|child| self.call(Ask::Remove(child)))
+    }
+
+    /// Removes a service and waits until it has ended and its values are dropped.
+    ///
+    /// # Errors
+    /// As [`remove`](Supervisor::remove); [`ErrorKind::Timeout`] when that takes longer, and it goes
+    /// on all the same (zero does not wait); [`ErrorKind::WouldWaitForItself`] from the service
+    /// itself, which is not removed then; [`ErrorKind::Stopping`] when the calling service is
+    /// itself asked to stop.
+    pub fn remove_and_wait(&self, id: ServiceId, timeout: Duration) -> Result<(), Error> {
+        let child = self.child(id)?;
+        self.refuse_own_service(id)?;
+        let entry = self.core.board.entry(child);
+        self.call(Ask::Remove(child))?;
+        let Some(entry) = entry else { return Ok(()) };
+        self.wait_cell(&entry, Clock::deadline(timeout), |data| {
+            data.gone.then_some(())
+        })
+    }
+
+    /// Stops a service and keeps it: [`start_service`](Supervisor::start_service) runs it again.
+    /// Cancels a planned restart. Does not wait.
+    ///
+    /// # Errors
+    /// The id is of another supervisor or of a removed service, or this one has ended.
+    pub fn stop_service(&self, id: ServiceId) -> Result<(), Error> {
+        self.child(id).and_then(|child| self.call(Ask::Stop(child)))
+    }
+
+    /// Starts a service that is stopped, done or given up; in a delay or a pause it starts now.
+    /// Running: nothing happens. Does not wait.
+    ///
+    /// # Errors
+    /// As [`stop_service`](Supervisor::stop_service).
+    pub fn start_service(&self, id: ServiceId) -> Result<(), Error> {
+        self.child(id)
+            .and_then(|child| self.call(Ask::Start(child)))
+    }
+
+    /// Stops a service and starts it again, which isn't counted as a failure; in a delay or a pause
+    /// it starts now. Does not wait.
+    ///
+    /// # Errors
+    /// As [`stop_service`](Supervisor::stop_service).
+    pub fn restart_service(&self, id: ServiceId) -> Result<(), Error> {
+        self.child(id)
+            .and_then(|child| self.call(Ask::Restart(child)))
+    }
+
+    /// The service of that name, if there is one now.
+    #[must_use]
+    pub fn id(&self, name: &str) -> Option<ServiceId> {
+        let child = self.core.board.id(name)?;
+        Some(ServiceId {
+            supervisor: self.core.id,
+            child,
+        })
+    }
+
+    /// What is running and why: this supervisor and everything below it. Reads what was published;
+    /// never waits for a supervisor, a service or an observer. Answers after the end, too.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let path: Arc<str> = Arc::from(self.path());
+        let now = clock::now();
+        let (state, services) = report_below(&self.core, &path, now);
+        Report {
+            path,
+            state,
+            services,
+        }
+    }
+
+    /// Starts the tree on a thread of its own and returns; does not wait until services are ready
+    /// ([`wait_ready`](Supervisor::wait_ready) does).
+    ///
+    /// # Errors
+    /// It was started or stopped before, it is a service of another supervisor, no thread can be
+    /// had, the calling thread is panicking, or panics abort the process in this build.
+    pub fn start(&self) -> Result<(), Error> {
+        start_root(&self.core)
+    }
+
+    /// Runs the tree on this thread, until it has ended.
+    ///
+    /// # Errors
+    /// As [`start`](Supervisor::start); and how it failed: see [`wait`](Supervisor::wait).
+    pub fn serve(&self) -> Result<(), Error> {
+        let result = run_root(&self.core);
+        self.flush();
+        result
+    }
+
+    /// Waits until everything is ready, at every depth: services with a
+    /// [`ready_timeout`](Spec::ready_timeout) have called [`ready`](Context::ready), the others run.
+    ///
+    /// # Errors
+    /// Names who is missing and why: at the deadline, and early when a service is over before it
+    /// was ready or the tree stops. Called by a service, also when that is asked to stop.
+    pub fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
+        let deadline = Clock::deadline(timeout);
+        let caller = mark::incarnation();
+        let waker: Arc<dyn Wake> = Arc::new(Pulse(self.core.clone()));
+        if let Some(caller) = &caller {
+            caller.life.on_stop_wake(Arc::downgrade(&waker));
+        }
+        let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
+        loop {
+            let seen = self.core.board.pulse_count();
+            let path = self.path();
+            let not_ready = match readiness(&self.core, &path) {
+                Readiness::Ready => return Ok(()),
+                Readiness::Never(not_ready) => return Err(not_ready),
+                Readiness::NotYet(not_ready) => not_ready,
+            };
+            if stopping() {
+                let why = "the service that waits is asked to stop".to_owned();
+                return Err(NotReady { why, ..not_ready });
+            }
+            if !self.core.board.wait_pulse(seen, deadline, stopping) {
+                return Err(not_ready);
+            }
+        }
+    }
+
+    /// Stops the tree and waits until it has ended, with everybody who stopped in time; the report
+    /// names the others. Again: the same report. Before the start it is final.
+    ///
+    /// On a supervisor that is a service it ends this incarnation, which to the parent is an end
+    /// that nobody asked for. Called from a thread of the tree itself it only asks, and the report
+    /// [says so](StopReport::only_requested).
+    pub fn stop(&self) -> StopReport {
+        self.request_stop();
+        if self.is_own_thread() {
+            return StopReport {
+                unstopped: Vec::new(),
+                only_requested: true,
+            };
+        }
+        match self.wait_end(None) {
+            Some(ended) => ended.report.clone(),
+            None => StopReport::default(),
+        }
+    }
+
+    /// Asks the tree to stop. Never blocks.
+    pub fn request_stop(&self) {
+        self.request_stop_because(StopCause::Ordered, None);
+    }
+
+    pub(crate) fn request_stop_because(&self, cause: StopCause, deadline: Option<Instant>) {
+        if !self.core.ask_stop(cause.clone(), deadline) {
+            let is_service = matches!(self.core.role(), Role::Child { .. });
+            // Before the start it is final; a service between two incarnations isn't running.
+            if !is_service && self.core.close().is_none() {
+                // It was started just now.
+                self.core.ask_stop(cause, deadline);
+            }
+        }
+    }
+
+    /// Waits for the end of the tree. Everybody gets the same answer.
+    ///
+    /// `Ok` after a requested stop, also with services that did not stop in time, and after an
+    /// automatic shutdown that ended well.
+    ///
+    /// # Errors
+    /// The limit was exceeded, a service wants the tree down, or a significant service failed:
+    /// [`Error::failure`] has the reason. Not started yet. From a thread of the tree itself.
+    pub fn wait(&self) -> Result<(), Error> {
+        self.check_wait()?;
+        match self.wait_end(None) {
+            Some(ended) => ended.result.clone(),
+            None => Err(self.not_started()),
+        }
+    }
+
+    /// As [`wait`](Supervisor::wait), but at most this long. `None`: it hasn't ended by then.
+    #[must_use]
+    pub fn wait_timeout(&self, d: Duration) -> Option<Result<(), Error>> {
+        if let Err(e) = self.check_wait() {
+            return Some(Err(e));
+        }
+        let ended = self.wait_end(Clock::deadline(d))?;
+        Some(ended.result.clone())
+    }
+
+    /// Waits until a service is at rest: done, stopped, given up or removed. Ends of removed
+    /// services are remembered for a while.
+    ///
+    /// # Errors
+    /// It isn't by then; there never was such a service, or its end is forgotten; the supervisor
+    /// has ended without it; from the service itself; or the calling service is asked to stop.
+    pub fn wait_service(&self, id: ServiceId, d: Duration) -> Result<End, Error> {
+        let child = self.child(id)?;
+        self.refuse_own_service(id)?;
+        let deadline = Clock::deadline(d);
+        let Some(entry) = self.core.board.entry(child) else {
+            return self.core.board.removed_end(child).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::UnknownService,
+                    "there is no such service any more",
+                )
+            });
+        };
+        self.wait_cell(&entry, deadline, |data| match data.end() {
+            Some(end) => Some(Ok(end)),
+            None if data.orphaned => Some(Err(Error::new(
+                ErrorKind::Gone,
+                "the supervisor has ended and left the service behind",
+            ))),
+            None => None,
+        })?
+    }
+
+    /// The events of this supervisor and everything below it from now on. `capacity`: how many may
+    /// wait to be read; further ones are dropped and counted. Zero takes none.
+    #[must_use]
+    pub fn subscribe(&self, capacity: usize) -> Events {
+        self.core.hub.subscribe(capacity)
+    }
+
+    /// Waits for the observers and the log, a little.
+    fn flush(&self) {
+        if let Some(post) = self.core.post() {
+            if !mark::is_dispatcher_of(&post) {
+                post.flush();
+            }
+        }
+    }
+
+    fn wait_end(&self, deadline: Option<Instant>) -> Option<Arc<Ended>> {
+        let ended = self.core.wait_end(deadline);
+        if ended.is_some() {
+            self.flush();
+        }
+        ended
+    }
+
+    fn check_wait(&self) -> Result<(), Error> {
+        if self.is_own_thread() {
+            return Err(Error::new(
+                ErrorKind::WouldWaitForItself,
+                format!(
+                    "{}: a thread of the tree cannot wait for its end",
+                    self.path()
+                ),
+            ));
+        }
+        if self.core.was_started() {
+            Ok(())
+        } else {
+            Err(self.not_started())
+        }
+    }
+
+    fn not_started(&self) -> Error {
+        Error::new(
+            ErrorKind::NotStarted,
+            format!("{}: the supervisor was not started", self.path()),
+        )
+    }
+
+    /// Whether a service or a stop hook of this supervisor, or of one below it, runs on this thread.
+    fn is_own_thread(&self) -> bool {
+        mark::incarnation().is_some_and(|i| i.home.supervisor.core.is_within(&self.core))
+    }
+
+    /// Whoever waits for the end of a service must not be that service, or below it.
+    fn refuse_own_service(&self, id: ServiceId) -> Result<(), Error> {
+        let Some(incarnation) = mark::incarnation() else {
+            return Ok(());
+        };
+        let mut own = incarnation.home.cell.id == id;
+        let mut core = Some(incarnation.home.supervisor.core.clone());
+        while let (false, Some(below)) = (own, core) {
+            own = below.service_id() == Some(id);
+            core = below.parent();
+        }
+        if own {
+            return Err(Error::new(
+                ErrorKind::WouldWaitForItself,
+                format!("{} cannot wait for its own end", incarnation.home.path),
+            ));
+        }
+        Ok(())
+    }
+
+    fn child(&self, id: ServiceId) -> Result<ChildId, Error> {
+        if id.supervisor == self.core.id {
+            Ok(id.child)
+        } else {
+            Err(Error::new(
+                ErrorKind::WrongSupervisor,
+                format!("{}: the id is of another supervisor", self.path()),
+            ))
+        }
+    }
+
+    fn call(&self, ask: Ask) -> Result<(), Error> {
+        self.core.request(ask).map(drop)
+    }
+
+    /// Waits for something about one service; ends at the calling service's own stop.
+    fn wait_cell<R>(
+        &self,
+        entry: &Entry,
+        deadline: Option<Instant>,
+        look: impl Fn(&CellData) -> Option<R>,
+    ) -> Result<R, Error> {
+        let caller = mark::incarnation();
+        let waker: Arc<dyn Wake> = entry.cell.clone();
+        if let Some(caller) = &caller {
+            caller.life.on_stop_wake(Arc::downgrade(&waker));
+        }
+        let give_up = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
+        match entry.cell.wait(deadline, give_up, look) {
+            Waited::Found(found) => Ok(found),
+            Waited::GaveUp => Err(Error::new(
+                ErrorKind::Stopping,
+                "the service that waits is asked to stop",
+            )),
+            Waited::TimedOut => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("{}.{} has not ended in time", self.path(), entry.cell.name),
+            )),
+        }
+    }
+}
+
+/// A supervisor as a service: hence trees. Its services run below it; a stop of it stops them.
+impl Service for Supervisor {
+    fn run(&self, ctx: &Context) -> ServiceResult {
+        run_nested(&self.core, ctx)
+    }
+
+    fn has_interrupt(&self) -> bool {
+        false
+    }
+
+    fn as_supervisor(&self) -> Option<&Supervisor> {
+        Some(self)
+    }
+}
+
+impl fmt::Display for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+impl fmt::Debug for Supervisor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Supervisor")
+            .field("path", &self.path())
+            .field("state", &self.core.board.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Wakes `wait_ready` at a stop of the service that waits.
+struct Pulse(Arc<Core>);
+
+impl Wake for Pulse {
+    fn wake(&self) {
+        self.0.board.pulse();
+    }
+}
+
+fn report_below(core: &Arc<Core>, path: &str, now: Instant) -> (State, Vec<ServiceReport>) {
+    let (state, entries) = core.board.entries();
+    let services = entries
+        .iter()
+        .map(|entry| report_entry(entry, path, now))
+        .collect();
+    (state, services)
+}
+
+fn report_entry(entry: &Entry, above: &str, now: Instant) -> ServiceReport {
+    let data = entry.cell.read();
+    let path: Arc<str> = Arc::from(format!("{above}.{}", entry.cell.name));
+    let services = match &entry.nested {
+        Some(nested) => report_below(nested.core(), &path, now).1,
+        None => Vec::new(),
+    };
+    ServiceReport {
+        name: entry.cell.name.clone(),
+        state: data.state,
+        incarnation: data.incarnation,
+        in_state: now.saturating_duration_since(data.since),
+        next_start: data.next_start.map(|at| at.saturating_duration_since(now)),
+        starts: data.starts,
+        failures: data.failures,
+        panics: data.panics,
+        stop_timeouts: data.stop_timeouts,
+        last_failure: data.last_failure,
+        status: data.status,
+        waiting_for: data.waiting_for,
+        thread_name: Arc::from(crate::driver::thread_name(&path)),
+        services,
+        path,
+    }
+}
+
+enum Readiness {
+    Ready,
+    NotYet(NotReady),
+    /// Waiting longer doesn't help.
+    Never(NotReady),
+}
+
+fn readiness(core: &Arc<Core>, path: &str) -> Readiness {
+    let not_ready = |why: &str, missing| NotReady {
+        path: path.to_owned(),
+        why: why.to_owned(),
+        missing,
+    };
+    let own = core.board.readiness();
+    if !own.early_ends.is_empty() {
+        return Readiness::Never(not_ready("it ended before it was ready", own.early_ends));
+    }
+    match own.state {
+        State::Waiting if core.was_started() => {}
+        State::Waiting => {
+            let why = if core.is_over() {
+                "it was stopped"
+            } else {
+                "it was not started"
+            };
+            let not_ready = not_ready(why, missing_in(core, path));
+            return if core.is_over() {
+                Readiness::Never(not_ready)
+            } else {
+                Readiness::NotYet(not_ready)
+            };
+        }
+        State::Stopping | State::Stopped | State::Done | State::GivenUp | State::Abandoned => {
+            return Readiness::Never(not_ready("it stops", missing_in(core, path)));
+        }
+        State::Starting | State::Running | State::Ready | State::Backoff | State::Paused => {}
+    }
+    let mut missing = if own.missing > 0 || own.state == State::Waiting {
+        missing_in(core, path)
+    } else {
+        Vec::new()
+    };
+    let mut ready = missing.is_empty() && own.missing == 0 && own.state != State::Waiting;
+    for entry in &own.nested {
+        let data = entry.cell.read();
+        if !data.state.is_alive() || data.missing {
+            continue;
+        }
+        let below = format!("{path}.{}", entry.cell.name);
+        match entry
+            .nested
+            .as_ref()
+            .map(|nested| readiness(nested.core(), &below))
+        {
+            Some(Readiness::Ready) | None => {}
+            Some(Readiness::Never(nested)) if nested.why.contains("before") => {
+                return Readiness::Never(nested);
+            }
+            Some(Readiness::NotYet(nested) | Readiness::Never(nested)) => {
+                ready = false;
+                if nested.missing.is_empty() {
+                    missing.push((Arc::from(below), Arc::from(nested.why)));
+                }
+                missing.extend(nested.missing);
+            }
+        }
+    }
+    if ready {
+        Readiness::Ready
+    } else {
+        Readiness::NotYet(not_ready("some services are missing", missing))
+    }
+}
+
+/// Who of a supervisor's own services is not up, and why.
+fn missing_in(core: &Arc<Core>, path: &str) -> Vec<(Arc<str>, Arc<str>)> {
+    let (_, entries) = core.board.entries();
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let data = entry.cell.read();
+            data.missing.then(|| {
+                let why = match (&data.waiting_for, &data.last_failure) {
+                    (Some(reason), _) => format!("{}: {reason}", data.state),
+                    (None, Some(failure)) => format!("{}: {}", data.state, failure.message()),
+                    (None, None) => data.state.to_string(),
+                };
+                (
+                    Arc::from(format!("{path}.{}", entry.cell.name)),
+                    Arc::from(why),
+                )
+            })
+        })
+        .collect()
+}
+
+/// Configures a [`Supervisor`]. What is set for services holds for those whose [`Spec`] doesn't
+/// set it.
+///
+/// ```
+/// use backstay::{Backoff, Limit, StopOrder, Supervisor};
+/// use std::time::Duration;
+///
+/// let workers = Supervisor::builder("workers")
+///     .limit(Limit::window(3, Duration::from_secs(60)))
+///     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10)))
+///     .stop_order(StopOrder::Parallel)
+///     .build()?;
+/// # assert_eq!(workers.name(), "workers");
+/// # Ok::<(), backstay::Error>(())
+/// ```
+#[must_use = "a builder does nothing before it builds"]
+pub struct SupervisorBuilder {
+    name: String,
+    limit: Limit,
+    backoff: Backoff,
+    stop_order: StopOrder,
+    stop_timeout: Option<Duration>,
+    service_stop_timeout: Duration,
+    auto_shutdown: AutoShutdown,
+    max_services: usize,
+    panic_policy: PanicPolicy,
+    quiet_panics: bool,
+    propagates_termination: bool,
+    observers: Vec<Observer>,
+}
+
+impl SupervisorBuilder {
+    /// How many failures of its services together are too many; suture's decaying count unless set.
+    pub fn limit(mut self, limit: Limit) -> SupervisorBuilder {
+        self.limit = limit;
+        self
+    }
+
+    /// How long its services wait after a failure; not at all unless set.
+    pub fn backoff(mut self, backoff: Backoff) -> SupervisorBuilder {
+        self.backoff = backoff;
+        self
+    }
+
+    /// In which order its services stop; [`StopOrder::Reverse`] unless set.
+    pub fn stop_order(mut self, order: StopOrder) -> SupervisorBuilder {
+        self.stop_order = order;
+        self
+    }
+
+    /// A hard deadline for its whole stop: who has not been asked by then is asked then, and all
+    /// that still run are reported. Unset, it takes as long as its services need: the sum of their
+    /// timeouts, or with [`StopOrder::Parallel`] the longest.
+    pub fn stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
+        self.stop_timeout = Some(timeout);
+        self
+    }
+
+    /// How long each of its services may take to stop; 10 s unless set. Not for supervisors below it.
+    pub fn service_stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
+        self.service_stop_timeout = timeout;
+        self
+    }
+
+    /// Whether it stops when its significant services have ended.
+    pub fn auto_shutdown(mut self, when: AutoShutdown) -> SupervisorBuilder {
+        self.auto_shutdown = when;
+        self
+    }
+
+    /// How many services it may have; [`MAX_SERVICES`] unless set.
+    pub fn max_services(mut self, max: usize) -> SupervisorBuilder {
+        self.max_services = max;
+        self
+    }
+
+    /// What a panic of its services means.
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> SupervisorBuilder {
+        self.panic_policy = policy;
+        self
+    }
+
+    /// Panics of its services, and of all below it, are recorded but not handed to the panic hook
+    /// that was there before; so nothing is printed by default.
+    pub fn quiet_panics(mut self) -> SupervisorBuilder {
+        self.quiet_panics = true;
+        self
+    }
+
+    /// Calls `f` for every event of this supervisor and everything below it: in order, on the
+    /// tree's dispatcher thread, so it may take its time and call everything. What it can't keep up
+    /// with is dropped and counted ([`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX)). May be given
+    /// several times.
+    pub fn on_event(mut self, f: impl Fn(&Event) + Send + Sync + 'static) -> SupervisorBuilder {
+        self.observers.push(Box::new(f));
+        self
+    }
+
+    /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) from below ends this supervisor alone, not
+    /// its parent.
+    pub fn dont_propagate_termination(mut self) -> SupervisorBuilder {
+        self.propagates_termination = false;
+        self
+    }
+
+    /// The supervisor; nothing runs yet.
+    ///
+    /// # Errors
+    /// A bad name, or a field with an impossible value; the text names it.
+    pub fn build(self) -> Result<Supervisor, Error> {
+        self.check()?;
+        Ok(self.make(None))
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        check_name(&self.name)?;
+        self.limit.check()?;
+        self.backoff.check("backoff")
+    }
+
+    fn make(self, invalid: Option<Error>) -> Supervisor {
+        let settings = Settings {
+            config: Config {
+                limit: self.limit,
+                stop_order: self.stop_order,
+                stop_timeout: self.stop_timeout,
+                auto_shutdown: self.auto_shutdown,
+                services_max: self.max_services,
+                seed: random_seed(),
+            },
+            defaults: Defaults {
+                backoff: self.backoff,
+                panic_policy: self.panic_policy,
+                service_stop_timeout: self.service_stop_timeout,
+            },
+            quiet_panics: self.quiet_panics,
+            propagates_termination: self.propagates_termination,
+            invalid,
+        };
+        let core = Core::new(Arc::from(self.name), settings, self.observers);
+        Supervisor {
+            _owner: Some(Arc::new(Owner { core: core.clone() })),
+            core,
+        }
+    }
+}
+
+impl fmt::Debug for SupervisorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Different in every supervisor, from the standard library's own random keys.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
