@@ -1,6 +1,7 @@
 //! Keeps long-running, blocking code alive: supervision trees over operating-system threads.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod builder;
 mod context;
 mod driver;
 mod error;
@@ -19,6 +20,7 @@ mod supervisor;
 
 pub use crossbeam_channel;
 
+pub use builder::{MAX_SERVICES, SupervisorBuilder};
 pub use context::{Context, OnStop};
 pub use driver::board::{EARLY_ENDS_MAX, REMOVED_ENDS_MAX};
 pub use driver::limits::{MAPS_PER_THREAD, MAPS_RESERVE};
@@ -43,4 +45,4 @@ pub use report::{
 };
 pub use service::{Service, service_fn};
 pub use spec::{STACK_SIZE_MIN, Spec};
-pub use supervisor::{MAX_SERVICES, Supervisor, SupervisorBuilder};
+pub use supervisor::Supervisor;

@@ -4,30 +4,24 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::builder::SupervisorBuilder;
 use crate::context::Context;
 use crate::driver::board::Entry;
-use crate::driver::body::{Defaults, split};
-use crate::driver::core::{Core, Ended, Role, Settings};
+use crate::driver::body::split;
+use crate::driver::core::{Core, Ended, Role};
 use crate::driver::request::{Ask, NewService};
+use crate::driver::view::{Readiness, readiness, report_below};
 use crate::driver::{mark, run_nested, run_root, start_root};
 use crate::error::{Error, ErrorKind, NotReady, ServiceResult};
-use crate::event::{Event, StopCause};
-use crate::id::{ChildId, ServiceId, check_name};
+use crate::event::StopCause;
+use crate::id::{ChildId, ServiceId};
 use crate::link::cell::{CellData, Waited};
 use crate::link::clock::{self, Clock};
-use crate::link::hub::{Events, Observer};
+use crate::link::hub::Events;
 use crate::link::life::Wake;
-use crate::machine::message::Config;
-use crate::machine::policy::{
-    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, StopOrder,
-};
-use crate::report::{End, Report, ServiceReport, State, StopReport};
+use crate::report::{End, Report, StopReport};
 use crate::service::Service;
 use crate::spec::Spec;
-
-/// How many services a supervisor takes, unless set. With the kernel's usual limit of memory maps
-/// a process can have about 16,000 threads.
-pub const MAX_SERVICES: usize = 16_000;
 
 /// Keeps services alive: starts them, restarts them when they fail, stops them in time.
 ///
@@ -88,19 +82,14 @@ impl Supervisor {
 
     /// A supervisor to be configured.
     pub fn builder(name: impl Into<String>) -> SupervisorBuilder {
-        SupervisorBuilder {
-            name: name.into(),
-            limit: Limit::default(),
-            backoff: Backoff::default(),
-            stop_order: StopOrder::default(),
-            stop_timeout: None,
-            service_stop_timeout: DEFAULT_STOP_TIMEOUT,
-            auto_shutdown: AutoShutdown::default(),
-            max_services: MAX_SERVICES,
-            panic_policy: PanicPolicy::default(),
-            quiet_panics: false,
-            propagates_termination: true,
-            observers: Vec::new(),
+        SupervisorBuilder::new(name.into())
+    }
+
+    /// A handle that keeps its tree alive.
+    pub(crate) fn owning(core: Arc<Core>) -> Supervisor {
+        Supervisor {
+            _owner: Some(Arc::new(Owner { core: core.clone() })),
+            core,
         }
     }
 
@@ -309,7 +298,7 @@ impl Supervisor {
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
         let deadline = Clock::deadline(timeout);
         let caller = mark::incarnation();
-        let waker: Arc<dyn Wake> = Arc::new(Pulse(self.core.clone()));
+        let waker: Arc<dyn Wake> = Arc::new(self.core.pulse_waker());
         if let Some(caller) = &caller {
             caller.life.on_stop_wake(Arc::downgrade(&waker));
         }
@@ -317,17 +306,29 @@ impl Supervisor {
         loop {
             let seen = self.core.board.pulse_count();
             let path = self.path();
-            let not_ready = match readiness(&self.core, &path) {
+            let found = readiness(&self.core, &path);
+            let refused = |why: &str, missing| {
+                let why = why.to_owned();
+                Err(NotReady {
+                    path: path.clone(),
+                    why,
+                    missing,
+                })
+            };
+            let (why, missing) = match found {
                 Readiness::Ready => return Ok(()),
-                Readiness::Never(not_ready) => return Err(not_ready),
-                Readiness::NotYet(not_ready) => not_ready,
+                Readiness::EndedEarly(missing) => {
+                    return refused("ended before it was ready", missing);
+                }
+                Readiness::Stopping(missing) => return refused("it stops or has stopped", missing),
+                Readiness::NotStarted(missing) => ("it was not started", missing),
+                Readiness::NotYet(missing) => ("missing", missing),
             };
             if stopping() {
-                let why = "the service that waits is asked to stop".to_owned();
-                return Err(NotReady { why, ..not_ready });
+                return refused("the service that waits is asked to stop", missing);
             }
             if !self.core.board.wait_pulse(seen, deadline, stopping) {
-                return Err(not_ready);
+                return refused(why, missing);
             }
         }
     }
@@ -565,307 +566,4 @@ impl fmt::Debug for Supervisor {
             .field("state", &self.core.board.state())
             .finish_non_exhaustive()
     }
-}
-
-/// Wakes `wait_ready` at a stop of the service that waits.
-struct Pulse(Arc<Core>);
-
-impl Wake for Pulse {
-    fn wake(&self) {
-        self.0.board.pulse();
-    }
-}
-
-fn report_below(core: &Arc<Core>, path: &str, now: Instant) -> (State, Vec<ServiceReport>) {
-    let (state, entries) = core.board.entries();
-    let services = entries
-        .iter()
-        .map(|entry| report_entry(entry, path, now))
-        .collect();
-    (state, services)
-}
-
-fn report_entry(entry: &Entry, above: &str, now: Instant) -> ServiceReport {
-    let data = entry.cell.read();
-    let path: Arc<str> = Arc::from(format!("{above}.{}", entry.cell.name));
-    let services = match &entry.nested {
-        Some(nested) => report_below(nested.core(), &path, now).1,
-        None => Vec::new(),
-    };
-    ServiceReport {
-        name: entry.cell.name.clone(),
-        state: data.state,
-        incarnation: data.incarnation,
-        in_state: now.saturating_duration_since(data.since),
-        next_start: data.next_start.map(|at| at.saturating_duration_since(now)),
-        starts: data.starts,
-        failures: data.failures,
-        panics: data.panics,
-        stop_timeouts: data.stop_timeouts,
-        last_failure: data.last_failure,
-        status: data.status,
-        waiting_for: data.waiting_for,
-        thread_name: Arc::from(crate::driver::thread_name(&path)),
-        services,
-        path,
-    }
-}
-
-enum Readiness {
-    Ready,
-    NotYet(NotReady),
-    /// Waiting longer doesn't help.
-    Never(NotReady),
-}
-
-fn readiness(core: &Arc<Core>, path: &str) -> Readiness {
-    let not_ready = |why: &str, missing| NotReady {
-        path: path.to_owned(),
-        why: why.to_owned(),
-        missing,
-    };
-    let own = core.board.readiness();
-    if !own.early_ends.is_empty() {
-        return Readiness::Never(not_ready("it ended before it was ready", own.early_ends));
-    }
-    match own.state {
-        State::Waiting if core.was_started() => {}
-        State::Waiting => {
-            let why = if core.is_over() {
-                "it was stopped"
-            } else {
-                "it was not started"
-            };
-            let not_ready = not_ready(why, missing_in(core, path));
-            return if core.is_over() {
-                Readiness::Never(not_ready)
-            } else {
-                Readiness::NotYet(not_ready)
-            };
-        }
-        State::Stopping | State::Stopped | State::Done | State::GivenUp | State::Abandoned => {
-            return Readiness::Never(not_ready("it stops", missing_in(core, path)));
-        }
-        State::Starting | State::Running | State::Ready | State::Backoff | State::Paused => {}
-    }
-    let mut missing = if own.missing > 0 || own.state == State::Waiting {
-        missing_in(core, path)
-    } else {
-        Vec::new()
-    };
-    let mut ready = missing.is_empty() && own.missing == 0 && own.state != State::Waiting;
-    for entry in &own.nested {
-        let data = entry.cell.read();
-        if !data.state.is_alive() || data.missing {
-            continue;
-        }
-        let below = format!("{path}.{}", entry.cell.name);
-        match entry
-            .nested
-            .as_ref()
-            .map(|nested| readiness(nested.core(), &below))
-        {
-            Some(Readiness::Ready) | None => {}
-            Some(Readiness::Never(nested)) if nested.why.contains("before") => {
-                return Readiness::Never(nested);
-            }
-            Some(Readiness::NotYet(nested) | Readiness::Never(nested)) => {
-                ready = false;
-                if nested.missing.is_empty() {
-                    missing.push((Arc::from(below), Arc::from(nested.why)));
-                }
-                missing.extend(nested.missing);
-            }
-        }
-    }
-    if ready {
-        Readiness::Ready
-    } else {
-        Readiness::NotYet(not_ready("some services are missing", missing))
-    }
-}
-
-/// Who of a supervisor's own services is not up, and why.
-fn missing_in(core: &Arc<Core>, path: &str) -> Vec<(Arc<str>, Arc<str>)> {
-    let (_, entries) = core.board.entries();
-    entries
-        .iter()
-        .filter_map(|entry| {
-            let data = entry.cell.read();
-            data.missing.then(|| {
-                let why = match (&data.waiting_for, &data.last_failure) {
-                    (Some(reason), _) => format!("{}: {reason}", data.state),
-                    (None, Some(failure)) => format!("{}: {}", data.state, failure.message()),
-                    (None, None) => data.state.to_string(),
-                };
-                (
-                    Arc::from(format!("{path}.{}", entry.cell.name)),
-                    Arc::from(why),
-                )
-            })
-        })
-        .collect()
-}
-
-/// Configures a [`Supervisor`]. What is set for services holds for those whose [`Spec`] doesn't
-/// set it.
-///
-/// ```
-/// use backstay::{Backoff, Limit, StopOrder, Supervisor};
-/// use std::time::Duration;
-///
-/// let workers = Supervisor::builder("workers")
-///     .limit(Limit::window(3, Duration::from_secs(60)))
-///     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10)))
-///     .stop_order(StopOrder::Parallel)
-///     .build()?;
-/// # assert_eq!(workers.name(), "workers");
-/// # Ok::<(), backstay::Error>(())
-/// ```
-#[must_use = "a builder does nothing before it builds"]
-pub struct SupervisorBuilder {
-    name: String,
-    limit: Limit,
-    backoff: Backoff,
-    stop_order: StopOrder,
-    stop_timeout: Option<Duration>,
-    service_stop_timeout: Duration,
-    auto_shutdown: AutoShutdown,
-    max_services: usize,
-    panic_policy: PanicPolicy,
-    quiet_panics: bool,
-    propagates_termination: bool,
-    observers: Vec<Observer>,
-}
-
-impl SupervisorBuilder {
-    /// How many failures of its services together are too many; suture's decaying count unless set.
-    pub fn limit(mut self, limit: Limit) -> SupervisorBuilder {
-        self.limit = limit;
-        self
-    }
-
-    /// How long its services wait after a failure; not at all unless set.
-    pub fn backoff(mut self, backoff: Backoff) -> SupervisorBuilder {
-        self.backoff = backoff;
-        self
-    }
-
-    /// In which order its services stop; [`StopOrder::Reverse`] unless set.
-    pub fn stop_order(mut self, order: StopOrder) -> SupervisorBuilder {
-        self.stop_order = order;
-        self
-    }
-
-    /// A hard deadline for its whole stop: who has not been asked by then is asked then, and all
-    /// that still run are reported. Unset, it takes as long as its services need: the sum of their
-    /// timeouts, or with [`StopOrder::Parallel`] the longest.
-    pub fn stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
-        self.stop_timeout = Some(timeout);
-        self
-    }
-
-    /// How long each of its services may take to stop; 10 s unless set. Not for supervisors below it.
-    pub fn service_stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
-        self.service_stop_timeout = timeout;
-        self
-    }
-
-    /// Whether it stops when its significant services have ended.
-    pub fn auto_shutdown(mut self, when: AutoShutdown) -> SupervisorBuilder {
-        self.auto_shutdown = when;
-        self
-    }
-
-    /// How many services it may have; [`MAX_SERVICES`] unless set.
-    pub fn max_services(mut self, max: usize) -> SupervisorBuilder {
-        self.max_services = max;
-        self
-    }
-
-    /// What a panic of its services means.
-    pub fn panic_policy(mut self, policy: PanicPolicy) -> SupervisorBuilder {
-        self.panic_policy = policy;
-        self
-    }
-
-    /// Panics of its services, and of all below it, are recorded but not handed to the panic hook
-    /// that was there before; so nothing is printed by default.
-    pub fn quiet_panics(mut self) -> SupervisorBuilder {
-        self.quiet_panics = true;
-        self
-    }
-
-    /// Calls `f` for every event of this supervisor and everything below it: in order, on the
-    /// tree's dispatcher thread, so it may take its time and call everything. What it can't keep up
-    /// with is dropped and counted ([`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX)). May be given
-    /// several times.
-    pub fn on_event(mut self, f: impl Fn(&Event) + Send + Sync + 'static) -> SupervisorBuilder {
-        self.observers.push(Box::new(f));
-        self
-    }
-
-    /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) from below ends this supervisor alone, not
-    /// its parent.
-    pub fn dont_propagate_termination(mut self) -> SupervisorBuilder {
-        self.propagates_termination = false;
-        self
-    }
-
-    /// The supervisor; nothing runs yet.
-    ///
-    /// # Errors
-    /// A bad name, or a field with an impossible value; the text names it.
-    pub fn build(self) -> Result<Supervisor, Error> {
-        self.check()?;
-        Ok(self.make(None))
-    }
-
-    fn check(&self) -> Result<(), Error> {
-        check_name(&self.name)?;
-        self.limit.check()?;
-        self.backoff.check("backoff")
-    }
-
-    fn make(self, invalid: Option<Error>) -> Supervisor {
-        let settings = Settings {
-            config: Config {
-                limit: self.limit,
-                stop_order: self.stop_order,
-                stop_timeout: self.stop_timeout,
-                auto_shutdown: self.auto_shutdown,
-                services_max: self.max_services,
-                seed: random_seed(),
-            },
-            defaults: Defaults {
-                backoff: self.backoff,
-                panic_policy: self.panic_policy,
-                service_stop_timeout: self.service_stop_timeout,
-            },
-            quiet_panics: self.quiet_panics,
-            propagates_termination: self.propagates_termination,
-            invalid,
-        };
-        let core = Core::new(Arc::from(self.name), settings, self.observers);
-        Supervisor {
-            _owner: Some(Arc::new(Owner { core: core.clone() })),
-            core,
-        }
-    }
-}
-
-impl fmt::Debug for SupervisorBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SupervisorBuilder")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Different in every supervisor, from the standard library's own random keys.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
 }

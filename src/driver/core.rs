@@ -435,6 +435,11 @@ impl Core {
             .and_then(|(_, deadline)| *deadline)
     }
 
+    /// Wakes a `wait_ready` here at a stop of the service that waits.
+    pub(crate) fn pulse_waker(self: &Arc<Core>) -> impl Wake + use<> {
+        Pulse(self.clone())
+    }
+
     /// Tells everybody who waits for readiness here or above to look again.
     pub(crate) fn pulse(&self) {
         self.board.pulse();
@@ -475,5 +480,13 @@ impl Wake for Core {
         if let Some(line) = self.line() {
             self.wake_by(&line.facts);
         }
+    }
+}
+
+struct Pulse(Arc<Core>);
+
+impl Wake for Pulse {
+    fn wake(&self) {
+        self.0.board.pulse();
     }
 }

@@ -14,17 +14,21 @@
 
 pub(crate) mod board;
 pub(crate) mod body;
+mod carry;
 pub(crate) mod core;
 pub(crate) mod dispatch;
 mod engine;
 mod fence;
+mod finish;
 mod inbox;
 pub(crate) mod limits;
 pub(crate) mod mark;
 pub(crate) mod panic;
 pub(crate) mod request;
 mod run;
+mod start;
 pub(crate) mod stop;
 mod thread;
+pub(crate) mod view;
 
-pub(crate) use run::{run_nested, run_root, start_root, thread_name};
+pub(crate) use start::{run_nested, run_root, start_root};

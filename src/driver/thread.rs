@@ -22,6 +22,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
 use crate::link::fact::{Ended, Fact};
+use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
 
 /// Something for a service's thread to do.
@@ -151,7 +152,10 @@ fn run(job: Job, fence: Option<Arc<Fence>>) -> Then {
         Ok(Ok(()))
     };
     let run_time = clock::now().saturating_duration_since(begun);
-    let (to_discard, hooks) = incarnation.life.finish();
+    let Leftover {
+        discard: to_discard,
+        hooks,
+    } = incarnation.life.finish();
     discard_quietly(&incarnation, "drop", hooks);
     end.judge(result, run_time);
     let leave = to_discard.is_some();

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::clock;
@@ -150,10 +150,7 @@ impl Events {
     /// [`is_closed`](Events::is_closed).
     #[must_use]
     pub fn recv_timeout(&self, d: Duration) -> Option<Event> {
-        match self.queue.recv_timeout(d) {
-            Ok(event) => Some(event),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-        }
+        self.queue.recv_timeout(d).ok()
     }
 
     /// The next event, if there is one.

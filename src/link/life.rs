@@ -60,6 +60,14 @@ pub(crate) struct Handout {
     pub(crate) hooks: Vec<u64>,
 }
 
+/// What an incarnation that is over leaves to be dropped.
+pub(crate) struct Leftover {
+    /// The values, if a stop said that they go.
+    pub(crate) discard: Option<Arc<dyn Any + Send + Sync>>,
+    /// The closures that nobody has called.
+    pub(crate) hooks: Vec<(u64, Hook)>,
+}
+
 pub(crate) struct Life {
     state: Mutex<LifeState>,
     changed: Condvar,
@@ -175,7 +183,7 @@ impl Life {
     /// `run` has returned, or was never entered. Waits until every hook has returned, too; then
     /// the incarnation is over. Answers the values to discard, if a stop said so, and the closures
     /// that nobody will call, for the caller to drop.
-    pub(crate) fn finish(&self) -> (Option<Arc<dyn Any + Send + Sync>>, Vec<(u64, Hook)>) {
+    pub(crate) fn finish(&self) -> Leftover {
         let mut state = self.state.lock();
         if state.hooks_out > 0 {
             state.stage = Stage::Returned;
@@ -195,7 +203,7 @@ impl Life {
         } else {
             self.notify(state);
         }
-        (discard, hooks)
+        Leftover { discard, hooks }
     }
 
     /// Takes a closure that was handed out, if it wasn't withdrawn in the meantime.

@@ -1,7 +1,7 @@
 //! What follows when an incarnation ends.
 
 use super::child::{Asked, Directive, Fate, Phase, Readiness, Rest, classify};
-use super::message::{Cause, Command, Note, Outcome, Verdict};
+use super::message::{Cause, Command, End, Note, Verdict};
 use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
 use super::shutdown::Mode;
 use super::{Machine, Moment};
@@ -14,26 +14,24 @@ impl Machine {
         &mut self,
         id: ChildId,
         incarnation: u64,
-        outcome: Outcome,
-        discarded: bool,
-        stragglers: bool,
+        end: End,
         out: &mut Vec<Command>,
     ) {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
         if child.incarnation != incarnation {
-            self.leftover_ended(id, incarnation, stragglers, out);
+            self.leftover_ended(id, incarnation, end.stragglers, out);
             return;
         }
         match child.phase {
-            Phase::Running(_) => self.ended_unasked(id, outcome, discarded, stragglers, out),
+            Phase::Running(_) => self.ended_unasked(id, end, out),
             Phase::Stopping { cause, fate, .. } => {
-                self.ended_as_asked(id, outcome, cause, fate, discarded, stragglers, out);
+                self.ended_as_asked(id, end, cause, fate, out);
             }
-            Phase::Abandoned { fate } if !stragglers => {
+            Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
-                self.settle(id, fate, discarded, out);
+                self.settle(id, fate, end.discarded, out);
             }
             // A late end that leaves threads behind: `Cleared` comes.
             Phase::Abandoned { .. } => {}
@@ -118,11 +116,9 @@ impl Machine {
     fn ended_as_asked(
         &mut self,
         id: ChildId,
-        outcome: Outcome,
+        end: End,
         cause: Cause,
         fate: Fate,
-        discarded: bool,
-        stragglers: bool,
         out: &mut Vec<Command>,
     ) {
         self.announce(id, Note::Stopped, out);
@@ -135,7 +131,7 @@ impl Machine {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
             (Fate::Stay(_) | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
-        let fate = match classify(outcome, child.policy.restart, asked) {
+        let fate = match classify(end.outcome, child.policy.restart, asked) {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
             Directive::Park => Fate::Park,
@@ -144,22 +140,15 @@ impl Machine {
             // Not in this table's rows for a stop.
             Directive::Restart(_) => fate,
         };
-        self.settle_or_wait(id, fate, discarded, stragglers, out);
+        self.settle_or_wait(id, fate, end, out);
     }
 
-    fn ended_unasked(
-        &mut self,
-        id: ChildId,
-        outcome: Outcome,
-        discarded: bool,
-        stragglers: bool,
-        out: &mut Vec<Command>,
-    ) {
+    fn ended_unasked(&mut self, id: ChildId, end: End, out: &mut Vec<Command>) {
         self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        let directive = classify(outcome, child.policy.restart, Asked::No);
+        let directive = classify(end.outcome, child.policy.restart, Asked::No);
         let early = child.says_ready() && !child.ever_ready;
         let significant = child.policy.significant;
         // While the supervisor stops, nobody starts again and nothing counts.
@@ -211,22 +200,15 @@ impl Machine {
         if let (Some(over), true, true) = (over, significant, running) {
             self.significant_ended(id, over, out);
         }
-        self.settle_or_wait(id, fate, discarded, stragglers, out);
+        self.settle_or_wait(id, fate, end, out);
     }
 
     /// A supervisor that left threads behind is not over before they are.
-    fn settle_or_wait(
-        &mut self,
-        id: ChildId,
-        fate: Fate,
-        discarded: bool,
-        stragglers: bool,
-        out: &mut Vec<Command>,
-    ) {
+    fn settle_or_wait(&mut self, id: ChildId, fate: Fate, end: End, out: &mut Vec<Command>) {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        if stragglers {
+        if end.stragglers {
             let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
             if !overlaps {
                 self.put(id, Phase::Abandoned { fate });
@@ -234,7 +216,7 @@ impl Machine {
             }
             child.leftovers.push(child.incarnation);
         }
-        self.settle(id, fate, discarded, out);
+        self.settle(id, fate, end.discarded, out);
     }
 
     /// The incarnation has ended: do what was decided for then.

@@ -64,6 +64,16 @@ pub(crate) enum Outcome {
     Exit(Exit),
 }
 
+/// The end of an incarnation.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct End {
+    pub(crate) outcome: Outcome,
+    /// Its values were dropped on the way out.
+    pub(crate) discarded: bool,
+    /// It was a supervisor that had to leave threads behind; `Cleared` follows when they have ended.
+    pub(crate) stragglers: bool,
+}
+
 /// Something that happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
@@ -83,12 +93,7 @@ pub(crate) enum Input {
     Ended {
         id: ChildId,
         incarnation: u64,
-        outcome: Outcome,
-        /// Its values were dropped on the way out.
-        discarded: bool,
-        /// It was a supervisor that had to leave threads behind; `Cleared` follows when they
-        /// have ended.
-        stragglers: bool,
+        end: End,
     },
     /// What an ended supervisor had left behind has ended too.
     Cleared {

@@ -161,10 +161,8 @@ impl Machine {
             Input::Ended {
                 id,
                 incarnation,
-                outcome,
-                discarded,
-                stragglers,
-            } => self.ended(id, incarnation, outcome, discarded, stragglers, out),
+                end,
+            } => self.ended(id, incarnation, end, out),
             Input::Cleared { id, incarnation } => self.cleared(id, incarnation, out),
             Input::Discarded(id) => self.discarded(id, out),
             Input::ShutdownRequested { deadline } => self.shutdown_requested(deadline, out),

@@ -1,0 +1,198 @@
+//! What a user configures for a supervisor.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::driver::body::Defaults;
+use crate::driver::core::{Core, Settings};
+use crate::error::Error;
+use crate::event::Event;
+use crate::id::check_name;
+use crate::link::hub::Observer;
+use crate::machine::message::Config;
+use crate::machine::policy::{
+    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, StopOrder,
+};
+use crate::supervisor::Supervisor;
+
+/// How many services a supervisor takes, unless set. With the kernel's usual limit of memory maps
+/// a process can have about 16,000 threads.
+pub const MAX_SERVICES: usize = 16_000;
+
+/// Configures a [`Supervisor`]. What is set for services holds for those whose [`Spec`] doesn't
+/// set it.
+///
+/// ```
+/// use backstay::{Backoff, Limit, StopOrder, Supervisor};
+/// use std::time::Duration;
+///
+/// let workers = Supervisor::builder("workers")
+///     .limit(Limit::window(3, Duration::from_secs(60)))
+///     .backoff(Backoff::exponential(Duration::from_millis(100), Duration::from_secs(10)))
+///     .stop_order(StopOrder::Parallel)
+///     .build()?;
+/// # assert_eq!(workers.name(), "workers");
+/// # Ok::<(), backstay::Error>(())
+/// ```
+#[must_use = "a builder does nothing before it builds"]
+pub struct SupervisorBuilder {
+    name: String,
+    limit: Limit,
+    backoff: Backoff,
+    stop_order: StopOrder,
+    stop_timeout: Option<Duration>,
+    service_stop_timeout: Duration,
+    auto_shutdown: AutoShutdown,
+    max_services: usize,
+    panic_policy: PanicPolicy,
+    quiet_panics: bool,
+    propagates_termination: bool,
+    observers: Vec<Observer>,
+}
+
+impl SupervisorBuilder {
+    pub(crate) fn new(name: String) -> SupervisorBuilder {
+        SupervisorBuilder {
+            name,
+            limit: Limit::default(),
+            backoff: Backoff::default(),
+            stop_order: StopOrder::default(),
+            stop_timeout: None,
+            service_stop_timeout: DEFAULT_STOP_TIMEOUT,
+            auto_shutdown: AutoShutdown::default(),
+            max_services: MAX_SERVICES,
+            panic_policy: PanicPolicy::default(),
+            quiet_panics: false,
+            propagates_termination: true,
+            observers: Vec::new(),
+        }
+    }
+
+    /// How many failures of its services together are too many; suture's decaying count unless set.
+    pub fn limit(mut self, limit: Limit) -> SupervisorBuilder {
+        self.limit = limit;
+        self
+    }
+
+    /// How long its services wait after a failure; not at all unless set.
+    pub fn backoff(mut self, backoff: Backoff) -> SupervisorBuilder {
+        self.backoff = backoff;
+        self
+    }
+
+    /// In which order its services stop; [`StopOrder::Reverse`] unless set.
+    pub fn stop_order(mut self, order: StopOrder) -> SupervisorBuilder {
+        self.stop_order = order;
+        self
+    }
+
+    /// A hard deadline for its whole stop: who has not been asked by then is asked then, and all
+    /// that still run are reported. Unset, it takes as long as its services need: the sum of their
+    /// timeouts, or with [`StopOrder::Parallel`] the longest.
+    pub fn stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
+        self.stop_timeout = Some(timeout);
+        self
+    }
+
+    /// How long each of its services may take to stop; 10 s unless set. Not for supervisors below it.
+    pub fn service_stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
+        self.service_stop_timeout = timeout;
+        self
+    }
+
+    /// Whether it stops when its significant services have ended.
+    pub fn auto_shutdown(mut self, when: AutoShutdown) -> SupervisorBuilder {
+        self.auto_shutdown = when;
+        self
+    }
+
+    /// How many services it may have; [`MAX_SERVICES`] unless set.
+    pub fn max_services(mut self, max: usize) -> SupervisorBuilder {
+        self.max_services = max;
+        self
+    }
+
+    /// What a panic of its services means.
+    pub fn panic_policy(mut self, policy: PanicPolicy) -> SupervisorBuilder {
+        self.panic_policy = policy;
+        self
+    }
+
+    /// Panics of its services, and of all below it, are recorded but not handed to the panic hook
+    /// that was there before; so nothing is printed by default.
+    pub fn quiet_panics(mut self) -> SupervisorBuilder {
+        self.quiet_panics = true;
+        self
+    }
+
+    /// Calls `f` for every event of this supervisor and everything below it: in order, on the
+    /// tree's dispatcher thread, so it may take its time and call everything. What it can't keep up
+    /// with is dropped and counted ([`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX)). May be given
+    /// several times.
+    pub fn on_event(mut self, f: impl Fn(&Event) + Send + Sync + 'static) -> SupervisorBuilder {
+        self.observers.push(Box::new(f));
+        self
+    }
+
+    /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) from below ends this supervisor alone, not
+    /// its parent.
+    pub fn dont_propagate_termination(mut self) -> SupervisorBuilder {
+        self.propagates_termination = false;
+        self
+    }
+
+    /// The supervisor; nothing runs yet.
+    ///
+    /// # Errors
+    /// A bad name, or a field with an impossible value; the text names it.
+    pub fn build(self) -> Result<Supervisor, Error> {
+        self.check()?;
+        Ok(self.make(None))
+    }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_name(&self.name)?;
+        self.limit.check()?;
+        self.backoff.check("backoff")
+    }
+
+    /// With `invalid` it refuses everything.
+    pub(crate) fn make(self, invalid: Option<Error>) -> Supervisor {
+        let settings = Settings {
+            config: Config {
+                limit: self.limit,
+                stop_order: self.stop_order,
+                stop_timeout: self.stop_timeout,
+                auto_shutdown: self.auto_shutdown,
+                services_max: self.max_services,
+                seed: random_seed(),
+            },
+            defaults: Defaults {
+                backoff: self.backoff,
+                panic_policy: self.panic_policy,
+                service_stop_timeout: self.service_stop_timeout,
+            },
+            quiet_panics: self.quiet_panics,
+            propagates_termination: self.propagates_termination,
+            invalid,
+        };
+        Supervisor::owning(Core::new(Arc::from(self.name), settings, self.observers))
+    }
+}
+
+impl fmt::Debug for SupervisorBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SupervisorBuilder")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Different in every supervisor, from the standard library's own random keys.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}

@@ -1,0 +1,432 @@
+//! Carrying out the machine's commands, in their order. Nothing here blocks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::body::Body;
+use super::run::{Current, FORGOTTEN_MAX, Run};
+use super::stop::Job as StopJob;
+use super::thread::{Job, Order, Seat};
+use crate::context::Incarnation;
+use crate::error::Error;
+use crate::event::{EventKind, StopCause};
+use crate::failure::{Failure, FailureKind, FailureParts};
+use crate::id::ChildId;
+use crate::link::fact::{self, Fact, HookKind, HookTicket};
+use crate::link::life::{Handout, Life, Stop};
+use crate::machine::message::{Cause, Command, Note, Outcome};
+use crate::machine::time::Moment;
+use crate::report::Unstopped;
+
+impl Run {
+    pub(super) fn carry_out(&mut self) {
+        let mut out = std::mem::take(&mut self.out);
+        for command in out.drain(..) {
+            self.do_command(command);
+        }
+        // Keeps its memory, which is bounded by the largest step.
+        self.out = out;
+    }
+
+    fn do_command(&mut self, command: Command) {
+        match command {
+            Command::Start { id, incarnation } => self.start(id, incarnation),
+            Command::Stop {
+                id,
+                incarnation,
+                cause,
+                deadline,
+                discard,
+            } => self.stop(id, incarnation, cause, deadline, discard),
+            Command::Hasten {
+                id,
+                incarnation,
+                deadline,
+            } => self.hasten(id, incarnation, deadline),
+            Command::Abandon {
+                id,
+                incarnation,
+                waited,
+            } => self.abandon(id, incarnation, waited),
+            Command::Release { id } => self.release(id),
+            Command::Discard { id } => self.discard(id),
+            Command::Forget { id } => self.forget(id),
+            Command::Announce {
+                id,
+                incarnation,
+                note,
+            } => self.announce(id, incarnation, note),
+            Command::AnnouncePause(time) => {
+                self.emitter.emit(&self.path, 0, EventKind::Paused { time })
+            }
+            Command::AnnounceResume => self.emitter.emit(&self.path, 0, EventKind::Resumed),
+            Command::EndedEarly { id } => self.remember_early_end(id),
+            Command::Blame { id, verdict } => {
+                let failure = self
+                    .engine
+                    .slots
+                    .get(&id)
+                    .and_then(|s| s.last_failure.clone());
+                self.blamed = Some((verdict, failure));
+            }
+            Command::Abort { id } => self.abort(id),
+            Command::Finish => self.finished = true,
+        }
+    }
+
+    fn start(&mut self, id: ChildId, number: u64) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
+            return;
+        };
+        let incarnation = Arc::new(Incarnation {
+            home,
+            number,
+            life: Life::new(),
+            stragglers: parking_lot::Mutex::new(Vec::new()),
+        });
+        slot.incarnation = Some(incarnation.clone());
+        let fresh = body.fresh_thread;
+        let job = Job {
+            incarnation,
+            body,
+            trash: std::mem::take(&mut slot.trash),
+        };
+        // A fresh thread lets go of the old one, which ends.
+        let seat = if fresh { None } else { slot.seat.take() };
+        let job = match seat {
+            None => job,
+            Some(seat) => match seat.order(Order::Run(job)) {
+                Ok(()) => {
+                    slot.seat = Some(seat);
+                    return;
+                }
+                Err(Order::Run(job)) => job,
+                Err(Order::Leave(_) | Order::Discard { .. }) => return,
+            },
+        };
+        match Seat::spawn(job, self.fence.clone()) {
+            Ok(seat) => slot.seat = Some(seat),
+            Err((error, job)) => self.could_not_start(id, number, &error, job),
+        }
+    }
+
+    /// A failed start: dealt with in its turn like every other end.
+    fn could_not_start(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        slot.trash.extend(job.trash);
+        slot.seat = None;
+        let left = job.incarnation.life.finish();
+        let failure = Failure::new(FailureParts {
+            path: job.incarnation.home.path.clone(),
+            incarnation: number,
+            kind: FailureKind::Spawn,
+            message: error.to_string().into(),
+            location: None,
+            thread_name: None,
+            run_time: Duration::ZERO,
+            error: None,
+            trace: None,
+        });
+        debug_assert!(
+            left.discard.is_none(),
+            "asked to stop before it was started"
+        );
+        self.inbox.push_own(Fact::Ended(fact::Ended {
+            child: id,
+            incarnation: number,
+            outcome: Outcome::NoThread,
+            failure: Some(failure),
+            run_time: Duration::ZERO,
+            discarded: false,
+            stragglers: Vec::new(),
+        }));
+    }
+
+    fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
+        let cause = self.cause(cause);
+        // At the end of a tree nothing is needed again.
+        let discard = discard || self.is_final();
+        let clock = self.tree.clock;
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        let Some(incarnation) = slot.incarnation.clone() else {
+            return;
+        };
+        debug_assert_eq!(incarnation.number, number);
+        let Some(body) = slot.body.clone() else {
+            return;
+        };
+        let deadline = match clock.instant(deadline) {
+            Some(at) => Some(body.cap(at)),
+            None => body.own_deadline(),
+        };
+        let has_interrupt = body.has_interrupt;
+        let values = if discard { slot.body.take() } else { None };
+        let stop = Stop {
+            cause,
+            deadline,
+            discard: values.map(|body| body as _),
+        };
+        let body = match incarnation.life.ask(stop, has_interrupt) {
+            Ok(handout) => {
+                self.hand_out(&incarnation, &body, handout);
+                None
+            }
+            // Its end is on the way; the values stay here.
+            Err(_too_late) => Some(body),
+        };
+        if let (Some(body), Some(slot)) = (body, self.engine.slots.get_mut(&id)) {
+            slot.body = Some(body);
+        }
+    }
+
+    /// Gives the hooks of an incarnation to stop threads.
+    fn hand_out(&self, incarnation: &Arc<Incarnation>, body: &Arc<Body>, handout: Handout) {
+        let interrupt = handout.interrupt.then_some(HookKind::Interrupt);
+        let hooks = handout.hooks.into_iter().map(HookKind::OnStop);
+        for what in interrupt.into_iter().chain(hooks) {
+            self.tree.stop_threads.push(StopJob::Hook {
+                ticket: HookTicket {
+                    incarnation: incarnation.clone(),
+                    what,
+                },
+                body: body.clone(),
+                fence: self.fence.clone(),
+            });
+        }
+    }
+
+    /// A closure that was registered after the request.
+    pub(super) fn hand_out_late(&self, ticket: HookTicket) {
+        self.tree.stop_threads.push(StopJob::LateHook {
+            ticket,
+            fence: self.fence.clone(),
+        });
+    }
+
+    fn hasten(&mut self, id: ChildId, number: u64, deadline: Moment) {
+        let deadline = self.tree.clock.instant(deadline);
+        let Some(slot) = self.engine.slots.get(&id) else {
+            return;
+        };
+        let Some(incarnation) = &slot.incarnation else {
+            return;
+        };
+        debug_assert_eq!(incarnation.number, number);
+        let cause = incarnation.life.stop_cause().unwrap_or(StopCause::Ordered);
+        // Asked already, so nothing is handed out; too late is fine.
+        drop(incarnation.life.ask(
+            Stop {
+                cause,
+                deadline,
+                discard: None,
+            },
+            false,
+        ));
+    }
+
+    /// Lets go of a thread that doesn't end. It is fenced by its incarnation; when it ends after
+    /// all, it tells so, finds its channel closed and exits.
+    fn abandon(&mut self, id: ChildId, number: u64, waited: Duration) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        slot.seat = None;
+        slot.incarnation = None;
+        let Some(home) = &slot.home else { return };
+        self.left_behind.push((
+            id,
+            number,
+            Unstopped {
+                path: home.path.clone(),
+                incarnation: number,
+                thread_name: home.thread_name.clone(),
+                waited,
+            },
+        ));
+    }
+
+    fn release(&mut self, id: ChildId) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        if let Some(seat) = slot.seat.take() {
+            let trash = std::mem::take(&mut slot.trash);
+            if let Err(Order::Leave(trash)) = seat.order(Order::Leave(trash)) {
+                slot.trash = trash;
+            }
+        }
+    }
+
+    /// Has a service's values dropped where they may block and panic.
+    fn discard(&mut self, id: ChildId) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        let Some(home) = slot.home.clone() else {
+            return;
+        };
+        let body = slot.body.take();
+        let trash = std::mem::take(&mut slot.trash);
+        let order = Order::Discard { body, trash, home };
+        let refused = match slot.seat.take() {
+            Some(seat) => seat.order(order).err(),
+            None => Some(order),
+        };
+        if let Some(Order::Discard { body, trash, home }) = refused {
+            self.tree.stop_threads.push(StopJob::Discard {
+                body,
+                trash,
+                home,
+                fence: self.fence.clone(),
+            });
+        }
+    }
+
+    fn forget(&mut self, id: ChildId) {
+        let (slot, evicted) = self.engine.forget(&self.core.board, id);
+        self.left_behind.retain(|(c, _, _)| *c != id);
+        if let Some(mut slot) = slot {
+            // Discarded with the values, all but what a late end has brought.
+            self.forgotten.append(&mut slot.trash);
+        }
+        self.forgotten.extend(evicted);
+        if self.forgotten.len() >= FORGOTTEN_MAX {
+            let trash = std::mem::take(&mut self.forgotten);
+            self.bury(Vec::new(), trash);
+        }
+    }
+
+    /// Drops user values on a stop thread. The answer has the messages of `Drop`s that panicked.
+    pub(super) fn bury(
+        &self,
+        bodies: Vec<Arc<Body>>,
+        mut trash: Vec<Failure>,
+    ) -> Option<Receiver<Vec<String>>> {
+        // Without an error in it there is nothing of the user's in a failure.
+        trash.retain(|failure| failure.error().is_some());
+        if bodies.is_empty() && trash.is_empty() {
+            return None;
+        }
+        let (done, buried) = bounded(1);
+        self.tree.stop_threads.push(StopJob::Bury {
+            bodies,
+            trash,
+            done,
+        });
+        Some(buried)
+    }
+
+    fn remember_early_end(&mut self, id: ChildId) {
+        let Some(slot) = self.engine.slots.get(&id) else {
+            return;
+        };
+        let Some(home) = &slot.home else { return };
+        let why = match &self.current {
+            Some(Current {
+                child,
+                failure: Some(failure),
+                ..
+            }) if *child == id => Arc::from(failure.message()),
+            Some(_) | None => Arc::from("it ended before it was ready"),
+        };
+        self.core.board.add_early_end(home.path.clone(), why);
+        self.core.pulse();
+    }
+
+    fn abort(&self, id: ChildId) {
+        let failure = self
+            .engine
+            .slots
+            .get(&id)
+            .and_then(|s| s.last_failure.as_ref());
+        match failure {
+            Some(failure) => eprintln!("{failure}; the panic policy aborts the process"),
+            None => eprintln!("{}: the panic policy aborts the process", self.path),
+        }
+        std::process::abort();
+    }
+
+    fn path_of(&self, id: ChildId) -> Arc<str> {
+        match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
+            Some(home) => home.path.clone(),
+            None => self.path.clone(),
+        }
+    }
+
+    fn cause(&self, cause: Cause) -> StopCause {
+        match cause {
+            Cause::Ordered => StopCause::Ordered,
+            Cause::Removed => StopCause::Removed,
+            Cause::RestartWith(id) => StopCause::RestartWith {
+                path: self.path_of(id),
+            },
+            Cause::ReadyTimeout => StopCause::ReadyTimeout,
+            Cause::Shutdown => self.stop_cause.clone(),
+            Cause::Limit => StopCause::Limit,
+            Cause::Terminated(id) => StopCause::Terminated {
+                path: self.path_of(id),
+            },
+            Cause::AutoShutdown(id) => StopCause::AutoShutdown {
+                path: self.path_of(id),
+            },
+        }
+    }
+
+    fn announce(&mut self, id: ChildId, incarnation: u64, note: Note) {
+        let Some(slot) = self.engine.slots.get(&id) else {
+            return;
+        };
+        let Some(home) = &slot.home else { return };
+        let kind = match note {
+            Note::Added => EventKind::Added,
+            Note::Started => EventKind::Started,
+            Note::Ready => EventKind::Ready,
+            Note::Done => EventKind::Done,
+            Note::Removed => EventKind::Removed,
+            Note::Failed {
+                count, limit, next, ..
+            } => match slot.last_failure.clone() {
+                Some(failure) => EventKind::Failed {
+                    failure,
+                    count,
+                    limit,
+                    next,
+                },
+                None => return,
+            },
+            Note::Stopping { cause } => EventKind::Stopping {
+                cause: self.cause(cause),
+            },
+            Note::Stopped => EventKind::Stopped {
+                answer: match &self.current {
+                    Some(current) if current.child == id && current.incarnation == incarnation => {
+                        current.failure.clone()
+                    }
+                    Some(_) | None => None,
+                },
+            },
+            Note::GivenUp => match slot.last_failure.clone() {
+                Some(failure) => EventKind::GivenUp { failure },
+                None => return,
+            },
+            Note::Abandoned { waited } => EventKind::Abandoned {
+                thread: home.thread_name.clone(),
+                waited,
+            },
+            Note::EndedLate => EventKind::EndedLate,
+            Note::Waiting => EventKind::Waiting {
+                reason: Arc::from("an input is missing"),
+            },
+        };
+        home.emit(incarnation, kind);
+    }
+}

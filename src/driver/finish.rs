@@ -1,0 +1,169 @@
+//! The end of a run: what came of it, and putting everything away.
+
+use std::sync::Arc;
+
+use crossbeam_channel::Receiver;
+
+use super::core::Ended;
+use super::inbox::Other;
+use super::panic::Caught;
+use super::run::{Run, RunEnded};
+use crate::error::{Error, ErrorKind};
+use crate::event::{EventKind, StopCause};
+use crate::link::clock::Clock;
+use crate::link::fact::Fact;
+use crate::link::life::Stop;
+use crate::machine::message::Verdict;
+use crate::machine::policy::DEFAULT_STOP_TIMEOUT;
+use crate::report::{State, StopReport, Unstopped};
+
+impl Run {
+    /// Whether nothing of this supervisor is needed again.
+    pub(super) fn is_final(&self) -> bool {
+        match &self.above {
+            None => true,
+            Some(context) => context
+                .incarnation
+                .life
+                .stop_terms()
+                .is_some_and(|(_, discard)| discard),
+        }
+    }
+
+    pub(super) fn result(&self) -> Result<(), Error> {
+        let Some((verdict, failure)) = &self.blamed else {
+            return Ok(());
+        };
+        let path = &self.path;
+        let text = match verdict {
+            Verdict::Stopped | Verdict::AutoShutdown => return Ok(()),
+            Verdict::SignificantFailed => format!("{path} ended with a significant service"),
+            Verdict::LimitExceeded => format!(
+                "{path} failed, {} exceeded",
+                self.core.settings.config.limit
+            ),
+            Verdict::Terminated => format!("{path} was terminated"),
+            Verdict::Escalated => format!("{path} failed with a panic"),
+        };
+        Err(match failure {
+            Some(failure) => Error::failed(format!("{text}: {failure}"), failure.clone()),
+            None => Error::new(ErrorKind::Failed, text),
+        })
+    }
+
+    /// A bug of ours: loud, and the end of the tree as a failure. Whoever runs is asked to stop and
+    /// not waited for.
+    pub(super) fn break_off(&mut self, bug: &Caught) -> Error {
+        let text = format!(
+            "{}: the supervisor itself panicked, which is a bug in backstay: {}{}",
+            self.path,
+            bug.message,
+            bug.location
+                .as_ref()
+                .map(|l| format!(" at {l}"))
+                .unwrap_or_default()
+        );
+        log::error!(target: &self.path, "{text}");
+        for slot in self.engine.slots.values() {
+            if let Some(incarnation) = &slot.incarnation {
+                drop(incarnation.life.ask(
+                    Stop {
+                        cause: StopCause::Limit,
+                        deadline: None,
+                        discard: None,
+                    },
+                    false,
+                ));
+            }
+        }
+        Error::new(ErrorKind::Failed, text)
+    }
+
+    /// Puts everything away and tells who waits.
+    pub(super) fn end(mut self, result: Result<(), Error>) -> RunEnded {
+        let terminated = matches!(self.blamed, Some((Verdict::Terminated, _)));
+        let is_final = self.is_final();
+        // Late ends that came with the last one.
+        let late: Vec<Fact> = self.inbox.drain().collect();
+        for fact in late {
+            self.deal_with(fact);
+        }
+        self.put_slots_away(is_final);
+        let unstopped: Vec<Unstopped> = self.left_behind.drain(..).map(|(_, _, u)| u).collect();
+        if let Some(context) = &self.above {
+            context.incarnation.stragglers.lock().clone_from(&unstopped);
+        }
+        let abandoned = unstopped.len();
+        let report = StopReport {
+            unstopped,
+            only_requested: false,
+        };
+        let state = if result.is_ok() {
+            State::Stopped
+        } else {
+            State::GivenUp
+        };
+        self.core.board.set_state(state, 0);
+        self.emitter
+            .emit(&self.path, 0, EventKind::Ended { abandoned });
+        if is_final {
+            self.core.hub.close();
+        }
+        if self.above.is_none() {
+            self.tree.post.close();
+        }
+        let engine = (!is_final).then_some(self.engine);
+        self.core.finish(
+            engine,
+            Ended {
+                result: result.clone(),
+                report,
+            },
+        );
+        self.core.pulse();
+        // Only now the inbox goes: a call that comes until then finds the desk's new stage.
+        drop(self.inbox);
+        RunEnded { result, terminated }
+    }
+
+    fn put_slots_away(&mut self, is_final: bool) {
+        let mut bodies = Vec::new();
+        let mut trash = std::mem::take(&mut self.forgotten);
+        for slot in self.engine.slots.values_mut() {
+            slot.home = None;
+            slot.incarnation = None;
+            slot.seat = None;
+            if is_final {
+                bodies.extend(slot.body.take());
+                trash.append(&mut slot.trash);
+                slot.cell.update(|data| data.orphaned = true);
+            }
+        }
+        let Some(buried) = self.bury(bodies, trash) else {
+            return;
+        };
+        for message in self.wait_for_burial(&buried) {
+            let message = Arc::from(format!("drop: {message}"));
+            self.emitter
+                .emit(&self.path, 0, EventKind::HookPanicked { message });
+        }
+    }
+
+    /// For `stop` to mean that the values are gone. A `Drop` that blocks is not waited for longer
+    /// than a service would be, nor beyond a deadline that was set for the stop.
+    fn wait_for_burial(&mut self, buried: &Receiver<Vec<String>>) -> Vec<String> {
+        let patience = Clock::deadline(DEFAULT_STOP_TIMEOUT);
+        loop {
+            let forced = self.core.stop_deadline();
+            let until = match (patience, forced) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            match self.inbox.wait_for(buried, until) {
+                Some(Other::Answer(panics)) => return panics,
+                Some(Other::Fact(fact)) => self.deal_with(fact),
+                None => return Vec::new(),
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! How a run begins: as the root of a tree, on this thread or a new one, or as a service.
+
+use std::sync::Arc;
+
+use crossbeam_channel::{bounded, unbounded};
+
+use super::core::{Core, Line};
+use super::engine::Engine;
+use super::inbox::Inbox;
+use super::request::COMMANDS_MAX;
+use super::run::Run;
+use super::{dispatch, limits, panic};
+use crate::context::Context;
+use crate::error::{Error, ErrorKind, ServiceResult};
+use crate::exit::Exit;
+use crate::link::hub::Post;
+
+/// A root that was claimed and has its inbox.
+pub(crate) struct Claimed {
+    pub(super) engine: Box<Engine>,
+    pub(super) line: Line,
+    pub(super) inbox: Inbox,
+}
+
+fn claim_root(core: &Arc<Core>) -> Result<Claimed, Error> {
+    panic::install()?;
+    let (line, inbox) = new_line(dispatch::new_post());
+    let engine = core.begin_root(line.clone())?;
+    Ok(Claimed {
+        engine,
+        line,
+        inbox,
+    })
+}
+
+fn new_line(post: Arc<Post>) -> (Line, Inbox) {
+    let (facts, facts_inbox) = unbounded();
+    let (commands, commands_inbox) = bounded(COMMANDS_MAX);
+    let line = Line {
+        commands,
+        facts,
+        post,
+    };
+    (line, Inbox::new(facts_inbox, commands_inbox))
+}
+
+/// Runs the root of a tree on this thread.
+///
+/// # Errors
+/// It can't be started, or how it failed.
+pub(crate) fn run_root(core: &Arc<Core>) -> Result<(), Error> {
+    let claimed = claim_root(core)?;
+    Run::root(core.clone(), claimed).run();
+    match core.wait_end(None) {
+        Some(ended) => ended.result.clone(),
+        None => Ok(()),
+    }
+}
+
+/// Runs the root of a tree on a thread of its own.
+///
+/// # Errors
+/// It can't be started.
+pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
+    let claimed = claim_root(core)?;
+    if let Err(full) = limits::take_room() {
+        core.take_back(claimed.engine);
+        return Err(full);
+    }
+    let name = thread_name(&core.name);
+    // The claim goes by a channel: if there is no thread it comes back.
+    let (give, take) = bounded::<Claimed>(1);
+    let thread_core = core.clone();
+    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        if let Ok(claimed) = take.recv() {
+            Run::root(thread_core, claimed).run();
+        }
+    });
+    match spawned {
+        Ok(_detached) => {
+            drop(give.send(claimed));
+            Ok(())
+        }
+        Err(e) => {
+            core.take_back(claimed.engine);
+            Err(Error::new(
+                ErrorKind::Spawn,
+                format!("{}: could not start the supervisor thread: {e}", core.name),
+            ))
+        }
+    }
+}
+
+/// Runs a supervisor as the service that `context` belongs to, on this thread.
+///
+/// # Errors
+/// How it failed, for the supervisor above.
+pub(crate) fn run_nested(core: &Arc<Core>, context: &Context) -> ServiceResult {
+    let post = context.incarnation.home.emitter.post.clone();
+    let (line, inbox) = new_line(post);
+    let engine = core.begin_nested(line.clone())?;
+    let claimed = Claimed {
+        engine,
+        line,
+        inbox,
+    };
+    let ended = Run::nested(core.clone(), claimed, context).run();
+    match &ended.result {
+        Ok(()) => Ok(()),
+        Err(e) if ended.terminated && core.settings.propagates_termination => {
+            Err(Exit::TerminateTree.because(e.clone()).into())
+        }
+        // The subtree is over; parent and siblings go on.
+        Err(e) if ended.terminated => Err(Exit::DoNotRestart.because(e.clone()).into()),
+        Err(e) => Err(e.clone().into()),
+    }
+}
+
+/// The last 15 bytes of a path: what the kernel keeps of a thread's name, and its telling end.
+pub(crate) fn thread_name(path: &str) -> String {
+    const KERNEL_BYTES_MAX: usize = 15;
+    let mut from = path.len().saturating_sub(KERNEL_BYTES_MAX);
+    while !path.is_char_boundary(from) {
+        from += 1;
+    }
+    path[from..].to_owned()
+}
