@@ -14,6 +14,7 @@ use crate::link::cell::ServiceCell;
 use crate::link::fact::{Fact, HookKind, HookTicket};
 use crate::link::hub::Emitter;
 use crate::link::life::{HasLife, Life, ScopeLife, Wake};
+use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
 
 /// One start of a service, from then until its `run` and all its stop hooks have returned.
@@ -32,8 +33,16 @@ pub(crate) struct Incarnation {
     pub(crate) home: Arc<Home>,
     pub(crate) number: u64,
     pub(crate) life: Life,
-    /// Whom a supervisor running as this incarnation has left behind.
-    pub(crate) stragglers: Mutex<Vec<crate::report::Unstopped>>,
+    pub(crate) below: Mutex<Below>,
+}
+
+/// What supervisors that run in an incarnation leave to its thread.
+#[derive(Default)]
+pub(crate) struct Below {
+    /// Who did not stop in time.
+    pub(crate) stragglers: Vec<Unstopped>,
+    /// The driver's; released when the end was told.
+    pub(crate) fence: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl HasLife for Incarnation {

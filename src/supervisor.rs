@@ -212,7 +212,7 @@ impl Supervisor {
         self.call(Ask::Remove(child))?;
         let Some(entry) = entry else { return Ok(()) };
         self.wait_cell(&entry, Clock::deadline(timeout), |data| {
-            data.gone.then_some(())
+            data.gone.as_ref().map(drop)
         })
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
+use parking_lot::Mutex;
 
 use super::body::Body;
 use super::run::{Current, FORGOTTEN_MAX, Run};
@@ -87,9 +88,10 @@ impl Run {
             home,
             number,
             life: Life::new(),
-            stragglers: parking_lot::Mutex::new(Vec::new()),
+            below: Mutex::default(),
         });
         slot.incarnation = Some(incarnation.clone());
+        slot.ended_by = None;
         let fresh = body.fresh_thread;
         let job = Job {
             incarnation,
@@ -189,7 +191,12 @@ impl Run {
     }
 
     /// Gives the hooks of an incarnation to stop threads.
-    fn hand_out(&self, incarnation: &Arc<Incarnation>, body: &Arc<Body>, handout: Handout) {
+    pub(super) fn hand_out(
+        &self,
+        incarnation: &Arc<Incarnation>,
+        body: &Arc<Body>,
+        handout: Handout,
+    ) {
         let interrupt = handout.interrupt.then_some(HookKind::Interrupt);
         let hooks = handout.hooks.into_iter().map(HookKind::OnStop);
         for what in interrupt.into_iter().chain(hooks) {

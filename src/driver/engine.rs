@@ -36,6 +36,8 @@ pub(crate) struct Slot {
     /// The current one, until it has ended or was abandoned.
     pub(crate) incarnation: Option<Arc<Incarnation>>,
     pub(crate) last_failure: Option<Failure>,
+    /// The failure after which it leaves.
+    pub(crate) ended_by: Option<Failure>,
     /// Failures that only this still holds; dropped by the service's thread.
     pub(crate) trash: Vec<Failure>,
 }
@@ -117,6 +119,7 @@ impl Engine {
                     seat: None,
                     incarnation: None,
                     last_failure: None,
+                    ended_by: None,
                     trash: Vec::new(),
                 },
             );
@@ -193,12 +196,17 @@ impl Engine {
         let Some(slot) = self.slots.remove(&id) else {
             return (None, None);
         };
-        let failure = slot.last_failure.clone();
-        let evicted = match board.remove(id, End::Removed { failure }) {
+        let failure = slot.ended_by.clone();
+        let evicted = match board.remove(
+            id,
+            End::Removed {
+                failure: failure.clone(),
+            },
+        ) {
             Some(End::Removed { failure }) => failure,
             Some(End::Done | End::Stopped | End::GivenUp { .. }) | None => None,
         };
-        slot.cell.update(|data| data.gone = true);
+        slot.cell.update(|data| data.gone = Some(failure));
         (Some(slot), evicted)
     }
 

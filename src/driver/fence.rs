@@ -6,9 +6,11 @@
 //! again. So "never run twice at the same time" holds for whole trees.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam_channel::Sender;
 
+use crate::context::Incarnation;
 use crate::id::ChildId;
 use crate::link::fact::Fact;
 
@@ -16,32 +18,45 @@ pub(crate) struct Fence {
     parent: Sender<Fact>,
     child: ChildId,
     incarnation: u64,
+    /// Somebody was left behind, so the parent waits.
+    awaited: AtomicBool,
     /// The fence of the supervisor above; released after the parent was told.
     _outer: Option<Arc<Fence>>,
 }
 
 impl Fence {
-    pub(crate) fn new(
-        parent: Sender<Fact>,
-        child: ChildId,
-        incarnation: u64,
-        outer: Option<Arc<Fence>>,
-    ) -> Fence {
-        Fence {
-            parent,
-            child,
-            incarnation,
-            _outer: outer,
-        }
+    /// The fence of an incarnation: made by the first supervisor that runs in it, and released by
+    /// its thread after that has told its end. So the parent hears of the end first.
+    pub(crate) fn of(incarnation: &Incarnation, outer: Option<Arc<Fence>>) -> Arc<Fence> {
+        let mut below = incarnation.below.lock();
+        let made = below.fence.clone().and_then(|fence| fence.downcast().ok());
+        let fence: Arc<Fence> = made.unwrap_or_else(|| {
+            Arc::new(Fence {
+                parent: incarnation.home.facts.clone(),
+                child: incarnation.home.cell.id.child,
+                incarnation: incarnation.number,
+                awaited: AtomicBool::new(false),
+                _outer: outer,
+            })
+        });
+        below.fence = Some(fence.clone());
+        fence
+    }
+
+    /// Somebody is left behind this fence.
+    pub(crate) fn await_clearing(&self) {
+        self.awaited.store(true, Ordering::Release);
     }
 }
 
 impl Drop for Fence {
     fn drop(&mut self) {
-        // If the parent is gone, its own fence tells the one above.
-        drop(self.parent.send(Fact::Cleared {
-            child: self.child,
-            incarnation: self.incarnation,
-        }));
+        if self.awaited.load(Ordering::Acquire) {
+            // If the parent is gone, its own fence tells the one above.
+            drop(self.parent.send(Fact::Cleared {
+                child: self.child,
+                incarnation: self.incarnation,
+            }));
+        }
     }
 }

@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 
 use super::core::Ended;
 use super::inbox::Other;
-use super::panic::Caught;
+use super::panic::{self, Caught};
 use super::run::{Run, RunEnded};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, StopCause};
@@ -65,15 +65,16 @@ impl Run {
         );
         log::error!(target: &self.path, "{text}");
         for slot in self.engine.slots.values() {
-            if let Some(incarnation) = &slot.incarnation {
-                drop(incarnation.life.ask(
-                    Stop {
-                        cause: StopCause::Limit,
-                        deadline: None,
-                        discard: None,
-                    },
-                    false,
-                ));
+            let (Some(incarnation), Some(body)) = (&slot.incarnation, &slot.body) else {
+                continue;
+            };
+            let stop = Stop {
+                cause: StopCause::Limit,
+                deadline: None,
+                discard: None,
+            };
+            if let Ok(handout) = incarnation.life.ask(stop, body.has_interrupt) {
+                self.hand_out(incarnation, body, handout);
             }
         }
         Error::new(ErrorKind::Failed, text)
@@ -88,10 +89,17 @@ impl Run {
         for fact in late {
             self.deal_with(fact);
         }
-        self.put_slots_away(is_final);
+        if let Err(bug) = panic::catch(false, || self.put_slots_away(is_final)) {
+            log::error!(target: &self.path, "{}: a bug in backstay: {}", self.path, bug.message);
+        }
         let unstopped: Vec<Unstopped> = self.left_behind.drain(..).map(|(_, _, u)| u).collect();
-        if let Some(context) = &self.above {
-            context.incarnation.stragglers.lock().clone_from(&unstopped);
+        if let (Some(context), false) = (&self.above, unstopped.is_empty()) {
+            let mut below = context.incarnation.below.lock();
+            below.stragglers.extend(unstopped.iter().cloned());
+            drop(below);
+            if let Some(fence) = &self.fence {
+                fence.await_clearing();
+            }
         }
         let abandoned = unstopped.len();
         let report = StopReport {

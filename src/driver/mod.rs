@@ -15,6 +15,7 @@
 pub(crate) mod board;
 pub(crate) mod body;
 mod carry;
+mod catch;
 pub(crate) mod core;
 pub(crate) mod dispatch;
 mod engine;

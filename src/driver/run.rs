@@ -13,7 +13,7 @@ use super::stop::StopThreads;
 use super::{limits, mark, panic};
 use crate::context::{Context, Home};
 use crate::error::{Error, ErrorKind};
-use crate::event::StopCause;
+use crate::event::{Next, StopCause};
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
 use crate::link::clock::Clock;
@@ -123,15 +123,9 @@ impl Run {
         hubs: Arc<[Arc<Hub>]>,
         above: Option<Context>,
     ) -> Run {
-        let fence = above.as_ref().map(|context| {
-            let incarnation = &context.incarnation;
-            Arc::new(Fence::new(
-                incarnation.home.facts.clone(),
-                incarnation.home.cell.id.child,
-                incarnation.number,
-                mark::fence(),
-            ))
-        });
+        let fence = above
+            .as_ref()
+            .map(|context| Fence::of(&context.incarnation, mark::fence()));
         let quiet =
             core.settings.quiet_panics || above.as_ref().is_some_and(|c| c.incarnation.home.quiet);
         Run {
@@ -359,18 +353,19 @@ impl Run {
     fn decide(&mut self, input: Input) {
         let now = self.tree.clock.now();
         self.engine.machine.step(now, input, &mut self.out);
-        self.make_failures();
+        self.note_failures();
         self.publish();
     }
 
-    /// The failures that only the machine knows of: a return that was not wanted, a set-up that
-    /// took too long. Made before anything is published.
-    fn make_failures(&mut self) {
+    /// Notes the failures that are about to be announced, before anything is published; and makes
+    /// those that only the machine knows of: a return that was not wanted, a set-up that took too
+    /// long.
+    fn note_failures(&mut self) {
         for command in &self.out {
             let Command::Announce {
                 id,
                 incarnation,
-                note: Note::Failed { kind, .. },
+                note: Note::Failed { kind, next, .. },
             } = command
             else {
                 continue;
@@ -379,27 +374,32 @@ impl Run {
                 continue;
             };
             let message = match kind {
-                FailureKind::Returned => "returned unexpectedly",
-                FailureKind::ReadyTimeout => "was not ready in time",
+                FailureKind::Returned => Some("returned unexpectedly"),
+                FailureKind::ReadyTimeout => Some("was not ready in time"),
                 // Told by the thread, or by who could not start one.
-                FailureKind::Error | FailureKind::Panic | FailureKind::Spawn => continue,
+                FailureKind::Error | FailureKind::Panic | FailureKind::Spawn => None,
             };
-            let Some(home) = &slot.home else { continue };
-            let run_time = match &self.current {
-                Some(current) if current.child == *id => current.run_time,
-                Some(_) | None => Duration::ZERO,
-            };
-            slot.set_failure(Failure::new(FailureParts {
-                path: home.path.clone(),
-                incarnation: *incarnation,
-                kind: *kind,
-                message: message.into(),
-                location: None,
-                thread_name: Some(home.thread_name.clone()),
-                run_time,
-                error: None,
-                trace: None,
-            }));
+            if let (Some(message), Some(home)) = (message, &slot.home) {
+                let run_time = match &self.current {
+                    Some(current) if current.child == *id => current.run_time,
+                    Some(_) | None => Duration::ZERO,
+                };
+                let failure = Failure::new(FailureParts {
+                    path: home.path.clone(),
+                    incarnation: *incarnation,
+                    kind: *kind,
+                    message: message.into(),
+                    location: None,
+                    thread_name: Some(home.thread_name.clone()),
+                    run_time,
+                    error: None,
+                    trace: None,
+                });
+                slot.set_failure(failure);
+            }
+            if *next == Next::Stays {
+                slot.ended_by.clone_from(&slot.last_failure);
+            }
         }
     }
 

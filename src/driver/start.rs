@@ -96,6 +96,13 @@ pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
 /// # Errors
 /// How it failed, for the supervisor above.
 pub(crate) fn run_nested(core: &Arc<Core>, context: &Context) -> ServiceResult {
+    if context.life().is_over() {
+        return Err(Error::new(
+            ErrorKind::Stopping,
+            format!("{}: the incarnation has ended", context.path()),
+        )
+        .into());
+    }
     let post = context.incarnation.home.emitter.post.clone();
     let (line, inbox) = new_line(post);
     let engine = core.begin_nested(line.clone())?;

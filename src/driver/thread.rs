@@ -4,6 +4,7 @@
 //! service's values, or when its supervisor has let go of the channel: after an abandonment the
 //! late thread tells its end, finds the channel closed and exits.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::link::clock;
 use crate::link::fact::{Ended, Fact};
 use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
+use crate::report::State;
 
 /// Something for a service's thread to do.
 pub(crate) enum Order {
@@ -190,6 +192,8 @@ fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
 struct TellEnd {
     incarnation: Arc<Incarnation>,
     ended: Ended,
+    /// Released after the end was told.
+    fence: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl TellEnd {
@@ -205,6 +209,7 @@ impl TellEnd {
                 discarded: false,
                 stragglers: Vec::new(),
             },
+            fence: None,
             incarnation,
         }
     }
@@ -222,7 +227,9 @@ impl TellEnd {
         };
         self.ended.outcome = outcome;
         self.ended.failure = failure;
-        self.ended.stragglers = std::mem::take(&mut *self.incarnation.stragglers.lock());
+        let below = std::mem::take(&mut *self.incarnation.below.lock());
+        self.ended.stragglers = below.stragglers;
+        self.fence = below.fence;
     }
 }
 
@@ -240,18 +247,18 @@ impl Drop for TellEnd {
                 stragglers: Vec::new(),
             },
         );
-        if self
-            .incarnation
-            .home
-            .facts
-            .send(Fact::Ended(ended))
-            .is_err()
-        {
-            // The supervisor had to leave this thread behind.
-            self.incarnation
-                .home
-                .emit(self.incarnation.number, EventKind::EndedLate);
+        let home = &self.incarnation.home;
+        if home.facts.send(Fact::Ended(ended)).is_err() {
+            // The supervisor had to leave this thread behind, and is over.
+            let number = self.incarnation.number;
+            home.cell.update(|data| {
+                if data.incarnation == number {
+                    data.state = State::Stopped;
+                }
+            });
+            home.emit(number, EventKind::EndedLate);
         }
+        drop(self.fence.take());
     }
 }
 

@@ -32,8 +32,8 @@ pub(crate) struct CellData {
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
-    /// Removed: ended, and its values dropped.
-    pub(crate) gone: bool,
+    /// Removed: ended, and its values dropped; with the failure that it ended by.
+    pub(crate) gone: Option<Option<Failure>>,
     /// Its supervisor has ended for good.
     pub(crate) orphaned: bool,
 }
@@ -56,7 +56,7 @@ impl ServiceCell {
                 last_failure: None,
                 status: None,
                 waiting_for: None,
-                gone: false,
+                gone: None,
                 orphaned: false,
             }),
             changed: Condvar::new(),
@@ -135,9 +135,9 @@ impl Wake for ServiceCell {
 impl CellData {
     /// How the service has ended, if it is at rest.
     pub(crate) fn end(&self) -> Option<End> {
-        if self.gone {
+        if let Some(failure) = &self.gone {
             return Some(End::Removed {
-                failure: self.last_failure.clone(),
+                failure: failure.clone(),
             });
         }
         match (self.state, &self.last_failure) {
