@@ -14,6 +14,7 @@ use crate::machine::message::Config;
 use crate::machine::policy::{
     AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, StopOrder,
 };
+use crate::machine::strategy::Strategy;
 use crate::supervisor::Supervisor;
 
 /// How many services a supervisor takes, unless set. With the kernel's usual limit of memory maps
@@ -38,6 +39,7 @@ pub const MAX_SERVICES: usize = 16_000;
 #[must_use = "a builder does nothing before it builds"]
 pub struct SupervisorBuilder {
     name: String,
+    strategy: Strategy,
     limit: Limit,
     backoff: Backoff,
     stop_order: StopOrder,
@@ -55,6 +57,7 @@ impl SupervisorBuilder {
     pub(crate) fn new(name: String) -> SupervisorBuilder {
         SupervisorBuilder {
             name,
+            strategy: Strategy::default(),
             limit: Limit::default(),
             backoff: Backoff::default(),
             stop_order: StopOrder::default(),
@@ -67,6 +70,12 @@ impl SupervisorBuilder {
             propagates_termination: true,
             observers: Vec::new(),
         }
+    }
+
+    /// Which of its other services restart when one fails; [`Strategy::OneForOne`] unless set.
+    pub fn strategy(mut self, strategy: Strategy) -> SupervisorBuilder {
+        self.strategy = strategy;
+        self
     }
 
     /// How many failures of its services together are too many; suture's decaying count unless set.
@@ -161,6 +170,7 @@ impl SupervisorBuilder {
     pub(crate) fn make(self, invalid: Option<Error>) -> Supervisor {
         let settings = Settings {
             config: Config {
+                strategy: self.strategy,
                 limit: self.limit,
                 stop_order: self.stop_order,
                 stop_timeout: self.stop_timeout,

@@ -39,6 +39,7 @@ pub use machine::policy::{
     DEFAULT_PAUSE_JITTER, DEFAULT_RESET_AFTER, DEFAULT_STOP_TIMEOUT, DEFAULT_THRESHOLD, Exceeded,
     Limit, PanicPolicy, Restart, StopOrder,
 };
+pub use machine::strategy::Strategy;
 pub use report::{
     EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, Report, ServiceReport, State, StopReport,
     Unstopped,

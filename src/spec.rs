@@ -36,6 +36,7 @@ pub struct Spec {
     pub(crate) limit: Option<Limit>,
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) ready_timeout: Option<Duration>,
+    pub(crate) group: Option<String>,
     pub(crate) significant: bool,
     pub(crate) panic_policy: Option<PanicPolicy>,
     pub(crate) overlap_max: usize,
@@ -55,6 +56,7 @@ impl Spec {
             limit: None,
             stop_timeout: None,
             ready_timeout: None,
+            group: None,
             significant: false,
             panic_policy: None,
             overlap_max: 0,
@@ -101,6 +103,14 @@ impl Spec {
         self
     }
 
+    /// It restarts together with all services of the same group of its supervisor: stopped in
+    /// reverse order, started in order when all have ended (monogon's groups). A group's name
+    /// follows the rules of a service's.
+    pub fn group(mut self, name: &str) -> Spec {
+        self.group = Some(name.to_owned());
+        self
+    }
+
     /// Its end by itself may end the supervisor: see
     /// [`AutoShutdown`](crate::AutoShutdown). Refused for [`Restart::Always`].
     pub fn significant(mut self) -> Spec {
@@ -144,6 +154,9 @@ impl Spec {
         check_name(&self.name)?;
         let named =
             |e: Error| Error::new(ErrorKind::Invalid, format!("{e} (service {:?})", self.name));
+        if let Some(group) = &self.group {
+            check_name(group).map_err(|e| named(Error::invalid("group", e)))?;
+        }
         if let Some(limit) = &self.limit {
             limit.check().map_err(named)?;
         }

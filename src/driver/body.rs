@@ -42,6 +42,7 @@ pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
         limit: spec.limit,
         stop_timeout: (!is_supervisor).then_some(timeout),
         ready_timeout: spec.ready_timeout,
+        group: spec.group.map(Arc::from),
         significant: spec.significant,
         panic_policy: spec.panic_policy.unwrap_or(defaults.panic_policy),
         overlap_max: spec.overlap_max,

@@ -2,6 +2,7 @@
 
 use super::message::{Cause, Outcome, Policy, View};
 use super::policy::{Backoff, Counted, Limiter, Restart};
+use super::restart::WaveId;
 use super::time::Moment;
 use crate::exit::Exit;
 use crate::failure::FailureKind;
@@ -32,8 +33,11 @@ pub(crate) enum Phase {
     /// It failed and starts again at `until`. `suspended`: by a pause of its own limit, which
     /// counts from zero then.
     Backoff { until: Moment, suspended: bool },
-    /// It failed and starts again when the supervisor's pause is over, and not before its delay is.
-    Queued { not_before: Moment },
+    /// It failed and starts again when the supervisor's pause is over, and not before its delay is;
+    /// `alone`: those that restart with it have been stopped already.
+    Queued { not_before: Moment, alone: bool },
+    /// Its incarnation has ended, and it starts again with others, when all of those have ended.
+    Held,
     /// At rest.
     Resting(Rest),
     /// An incarnation runs, or is about to.
@@ -93,6 +97,13 @@ pub(crate) enum Fate {
 }
 
 impl Fate {
+    /// As the wave says that it takes part in.
+    pub(crate) const START_WITH_OTHERS: Fate = Fate::Start {
+        not_before: Moment::START,
+        suspended: false,
+        by_hand: false,
+    };
+
     /// The supervisor stops.
     pub(crate) const STOPPED: Fate = Fate::Stay(Rest::Stopped { by_hand: false });
 
@@ -123,6 +134,7 @@ impl Phase {
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Waiting { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Abandoned { .. } => return None,
         };
@@ -136,6 +148,7 @@ impl Phase {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Abandoned { .. } => false,
         }
@@ -147,6 +160,7 @@ impl Phase {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Running(Readiness::Awaited { .. }) => true,
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
             Phase::Running(Readiness::Assumed | Readiness::Said)
@@ -161,6 +175,7 @@ impl Phase {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Running(_) => true,
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
             Phase::Resting(_) | Phase::Discarding { .. } => false,
@@ -174,6 +189,7 @@ impl Phase {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Abandoned { .. }
@@ -194,6 +210,8 @@ pub(crate) struct Child {
     pub(crate) ready_since: Option<Moment>,
     pub(crate) ever_ready: bool,
     pub(crate) announced: bool,
+    /// The restart of several services that it takes part in.
+    pub(crate) wave: Option<WaveId>,
     /// Abandoned incarnations that others have overlapped.
     pub(crate) leftovers: Vec<u64>,
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
@@ -217,6 +235,7 @@ impl Child {
             ready_since: None,
             ever_ready: false,
             announced: false,
+            wave: None,
             leftovers: Vec::new(),
             attempts: 0,
             panic_attempts: 0,
@@ -229,7 +248,7 @@ impl Child {
 
     pub(crate) fn view(&self) -> View {
         let (state, next_start) = match self.phase {
-            Phase::Waiting { .. } => (State::Waiting, None),
+            Phase::Waiting { .. } | Phase::Held => (State::Waiting, None),
             Phase::Backoff {
                 until,
                 suspended: false,

@@ -31,7 +31,7 @@ impl Machine {
             }
             Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
-                self.settle(id, fate, end.discarded, out);
+                self.settle_late(id, fate, end.discarded, out);
             }
             // A late end that leaves threads behind: `Cleared` comes.
             Phase::Abandoned { .. } => {}
@@ -39,6 +39,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Discarding { .. } => {}
         }
@@ -78,11 +79,12 @@ impl Machine {
             return;
         }
         match child.phase {
-            Phase::Abandoned { fate } => self.settle(id, fate, false, out),
+            Phase::Abandoned { fate } => self.settle_late(id, fate, false, out),
             // An overlap: the next incarnation's business.
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Stopping { .. }
@@ -107,6 +109,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Stopping { .. } => {}
@@ -123,7 +126,7 @@ impl Machine {
     ) {
         self.announce(id, Note::Stopped, out);
         // Nothing of it runs any more; what follows decides where it rests.
-        self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+        self.put(id, Phase::Held);
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
@@ -144,13 +147,14 @@ impl Machine {
     }
 
     fn ended_unasked(&mut self, id: ChildId, end: End, out: &mut Vec<Command>) {
-        self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
+        self.put(id, Phase::Held);
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
         let directive = classify(end.outcome, child.policy.restart, Asked::No);
         let early = child.says_ready() && !child.ever_ready;
         let significant = child.policy.significant;
+        let in_wave = child.wave.is_some();
         // While the supervisor stops, nobody starts again and nothing counts.
         let running = self.mode == Mode::Running;
         let (fate, over) = match directive {
@@ -159,6 +163,11 @@ impl Machine {
                 self.count_failure(id, kind);
                 self.announce_failed(id, kind, Next::Ends, out);
                 (Fate::STOPPED, None)
+            }
+            // A restart of several that it takes part in brings it back.
+            Directive::Done { told: false } if in_wave => {
+                self.announce(id, Note::Done, out);
+                (Fate::START_WITH_OTHERS, None)
             }
             Directive::Done { told } => {
                 let fate = self.done(id, told);
@@ -176,7 +185,7 @@ impl Machine {
             }
             Directive::Uninstall => {
                 self.announce(id, Note::Done, out);
-                (Fate::Remove, None)
+                (Fate::Remove, Some(Over::Well))
             }
             Directive::Bounce => {
                 self.announce(id, Note::Stopped, out);
@@ -219,6 +228,21 @@ impl Machine {
         self.settle(id, fate, end.discarded, out);
     }
 
+    /// An abandoned incarnation has ended: if it starts again, then alone. The others that restart
+    /// with it have not waited.
+    fn settle_late(&mut self, id: ChildId, fate: Fate, discarded: bool, out: &mut Vec<Command>) {
+        match fate {
+            Fate::Start {
+                not_before,
+                by_hand: false,
+                ..
+            } if self.mode == Mode::Running => self.start_when_allowed(id, not_before, out),
+            Fate::Start { .. } | Fate::Stay(_) | Fate::Park | Fate::Remove => {
+                self.settle(id, fate, discarded, out);
+            }
+        }
+    }
+
     /// The incarnation has ended: do what was decided for then.
     pub(super) fn settle(
         &mut self,
@@ -227,7 +251,10 @@ impl Machine {
         discarded: bool,
         out: &mut Vec<Command>,
     ) {
+        let in_wave = self.children.get(&id).is_some_and(|c| c.wave.is_some());
         match fate {
+            // The wave starts it with the others.
+            Fate::Start { .. } if in_wave => self.put(id, Phase::Held),
             Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
             Fate::Start {
                 not_before,
@@ -248,7 +275,7 @@ impl Machine {
                 if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
                     child.limiter.iter_mut().for_each(super::Limiter::reset);
                 }
-                self.start_when_allowed(id, not_before, out);
+                self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
             Fate::Park if self.mode == Mode::Running => {
                 self.put(id, Phase::Waiting { parked: true });
@@ -386,6 +413,13 @@ impl Machine {
             }
             (_, PanicPolicy::Restart | PanicPolicy::Escalate | PanicPolicy::Abort) => {}
         }
+        if child.wave.is_some() {
+            // It was going to be stopped for that restart: no second failure, but its delay counts.
+            let delay = child.next_delay(counted, self.random.next());
+            self.delay_wave(id, now.plus(delay));
+            self.announce_failed(id, kind, Next::Waits, out);
+            return (Fate::START_WITH_OTHERS, None);
+        }
         let stable = child.was_stable(now);
         if stable {
             child.reset_backoff();
@@ -498,13 +532,24 @@ impl Machine {
             }
         }
         // A shutdown that has just begun may have asked it already.
-        if self
+        let runs = self
             .children
             .get(&id)
-            .is_some_and(|c| matches!(c.phase, Phase::Running(_)))
-            && self.mode == Mode::Running
-        {
-            self.ask(id, Cause::ReadyTimeout, fate, out);
+            .is_some_and(|c| matches!(c.phase, Phase::Running(_)));
+        if !runs || self.mode != Mode::Running {
+            return;
+        }
+        match fate {
+            Fate::Start {
+                not_before,
+                suspended: false,
+                ..
+            } if self.paused_until.is_none() && !self.affected(id).is_empty() => {
+                self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
+            }
+            Fate::Start { .. } | Fate::Stay(_) | Fate::Park | Fate::Remove => {
+                self.ask(id, Cause::ReadyTimeout, fate, out);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::policy::{
     AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, Restart, StopOrder,
 };
+use super::strategy::Strategy;
 use super::time::Moment;
 use crate::event::Next;
 use crate::exit::Exit;
@@ -17,6 +18,7 @@ use crate::report::State;
 /// How a supervisor treats its services.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
+    pub(crate) strategy: Strategy,
     pub(crate) limit: Limit,
     pub(crate) stop_order: StopOrder,
     /// A hard deadline for the whole stop; `None` is as long as the services' own.
@@ -40,6 +42,8 @@ pub(crate) struct Policy {
     /// abandoned while it is about to say who hangs.
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) ready_timeout: Option<Duration>,
+    /// Restarts together with all of the same group.
+    pub(crate) group: Option<Arc<str>>,
     pub(crate) significant: bool,
     pub(crate) panic_policy: PanicPolicy,
     /// How many abandoned incarnations may still exist when it starts again.

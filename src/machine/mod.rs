@@ -14,7 +14,9 @@ mod end;
 pub(crate) mod message;
 pub(crate) mod policy;
 mod request;
+mod restart;
 mod shutdown;
+pub(crate) mod strategy;
 pub(crate) mod time;
 
 #[cfg(test)]
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use child::{Child, Fate, Phase, Readiness, Rest};
 use message::{Cause, Command, Config, Input, Note, Policy, View};
 use policy::{AutoShutdown, Limiter, Random, Restart};
+use restart::{Wave, WaveId};
 use shutdown::Mode;
 use time::Moment;
 
@@ -40,6 +43,7 @@ pub(crate) struct Machine {
     /// In order of adding, which is the order of starting.
     children: BTreeMap<ChildId, Child>,
     names: HashMap<Arc<str>, ChildId>,
+    groups: HashMap<Arc<str>, BTreeSet<ChildId>>,
     next_id: u64,
     /// Exactly the `Phase::timer` of every child that has one.
     timers: BTreeSet<(Moment, ChildId)>,
@@ -50,6 +54,11 @@ pub(crate) struct Machine {
     limiter: Limiter,
     limit_clock: LimitClock,
     random: Random,
+    /// Restarts of several services that are under way.
+    waves: BTreeMap<WaveId, Wave>,
+    waves_made: u64,
+    /// Those in which something has happened in this step.
+    moved_waves: Vec<WaveId>,
     counts: Counts,
     changed: Vec<ChildId>,
 }
@@ -132,11 +141,15 @@ impl Machine {
             now: Moment::START,
             children: BTreeMap::new(),
             names: HashMap::new(),
+            groups: HashMap::new(),
             next_id: 0,
             timers: BTreeSet::new(),
             paused_until: None,
             held: BTreeSet::new(),
             limit_clock: LimitClock::RUNNING,
+            waves: BTreeMap::new(),
+            waves_made: 0,
+            moved_waves: Vec::new(),
             counts: Counts::default(),
             changed: Vec::new(),
         }
@@ -169,6 +182,7 @@ impl Machine {
             Input::Ticked => {}
         }
         self.pass_time(out);
+        self.advance_waves(out);
         self.advance_shutdown(out);
     }
 
@@ -212,6 +226,7 @@ impl Machine {
                 Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
+                | Phase::Held
                 | Phase::Resting(_)
                 | Phase::Running(_),
             )
@@ -289,6 +304,9 @@ impl Machine {
             let id = ChildId(self.next_id);
             self.next_id += 1;
             self.names.insert(policy.name.clone(), id);
+            if let Some(group) = &policy.group {
+                self.groups.entry(group.clone()).or_default().insert(id);
+            }
             let child = Child::new(policy, self.now);
             self.counts.replace(Counts::default(), Counts::of(&child));
             self.children.insert(id, child);
@@ -315,15 +333,7 @@ impl Machine {
         if self.mode != Mode::Running {
             self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
         } else if self.paused_until.is_some() {
-            self.held.insert(id);
-            // A service that never ran waits; one that failed is paused.
-            let fresh = self.children.get(&id).is_some_and(|c| c.incarnation == 0);
-            let phase = if fresh {
-                Phase::Waiting { parked: false }
-            } else {
-                Phase::Queued { not_before }
-            };
-            self.put(id, phase);
+            self.queue(id, not_before, true);
         } else if not_before > self.now {
             self.put(
                 id,
@@ -335,6 +345,19 @@ impl Machine {
         } else {
             self.start(id, out);
         }
+    }
+
+    /// Holds a service for the end of the pause.
+    fn queue(&mut self, id: ChildId, not_before: Moment, alone: bool) {
+        self.held.insert(id);
+        // A service that never ran waits; one that failed is paused.
+        let fresh = self.children.get(&id).is_some_and(|c| c.incarnation == 0);
+        let phase = if fresh {
+            Phase::Waiting { parked: false }
+        } else {
+            Phase::Queued { not_before, alone }
+        };
+        self.put(id, phase);
     }
 
     fn start(&mut self, id: ChildId, out: &mut Vec<Command>) {
@@ -383,6 +406,7 @@ impl Machine {
             | Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Discarding { .. } => {}
         }
@@ -436,6 +460,7 @@ impl Machine {
         let old = (Counts::of(child), child.phase.timer());
         child.phase = phase;
         child.since = now;
+        let in_wave = child.wave.is_some();
         let new = (Counts::of(child), phase.timer());
         self.counts.replace(old.0, new.0);
         self.limit_clock
@@ -447,6 +472,9 @@ impl Machine {
             if let Some(at) = new.1 {
                 self.timers.insert((at, id));
             }
+        }
+        if in_wave {
+            self.phase_changed_in_wave(id, phase);
         }
         if self.changed.last() != Some(&id) {
             self.changed.push(id);
@@ -471,6 +499,14 @@ impl Machine {
         debug_assert!(child.phase.timer().is_none());
         self.counts.replace(Counts::of(&child), Counts::default());
         self.names.remove(&child.policy.name);
+        if let Some(group) = &child.policy.group {
+            if let Some(members) = self.groups.get_mut(group) {
+                members.remove(&id);
+                if members.is_empty() {
+                    self.groups.remove(group);
+                }
+            }
+        }
         self.held.remove(&id);
         out.push(Command::Forget { id });
     }
@@ -499,10 +535,18 @@ impl Machine {
             };
             match child.phase {
                 Phase::Waiting { parked: false } => self.start_when_allowed(id, Moment::START, out),
-                Phase::Queued { not_before } => self.start_when_allowed(id, not_before, out),
+                Phase::Queued {
+                    not_before,
+                    alone: true,
+                } => self.start_when_allowed(id, not_before, out),
+                Phase::Queued {
+                    not_before,
+                    alone: false,
+                } => self.restart_set(id, not_before, false, Cause::RestartWith(id), out),
                 // Stopped, started by hand or removed in the meantime.
                 Phase::Waiting { parked: true }
                 | Phase::Backoff { .. }
+                | Phase::Held
                 | Phase::Resting(_)
                 | Phase::Running(_)
                 | Phase::Stopping { .. }
@@ -517,11 +561,14 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Backoff { suspended, .. } => {
-                if let (true, Some(limiter)) = (suspended, &mut child.limiter) {
-                    limiter.reset();
-                }
-                self.start_when_allowed(id, Moment::START, out);
+            Phase::Backoff {
+                suspended: false, ..
+            } => self.start_when_allowed(id, Moment::START, out),
+            Phase::Backoff {
+                suspended: true, ..
+            } => {
+                child.limiter.iter_mut().for_each(Limiter::reset);
+                self.restart_set(id, Moment::START, false, Cause::RestartWith(id), out);
             }
             Phase::Running(Readiness::Awaited { .. }) => self.ready_timed_out(id, out),
             Phase::Stopping { asked, fate, .. } => self.abandon(id, asked, fate, out),
@@ -529,6 +576,7 @@ impl Machine {
             // No timer: `put` keeps `timers` and the phases together.
             Phase::Waiting { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Abandoned { .. } => {}

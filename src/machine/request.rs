@@ -18,6 +18,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_) => {
                 self.discard(id, out);
             }
@@ -37,7 +38,7 @@ impl Machine {
                 }
                 Fate::Remove => {}
             },
-            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } => {
+            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held => {
                 self.held.remove(&id);
                 self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
                 if self.mode == Mode::Running {
@@ -55,7 +56,8 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Running(_) | Phase::Discarding { .. } => {}
+            // It runs, or starts as soon as those that restart with it have ended.
+            Phase::Running(_) | Phase::Held | Phase::Discarding { .. } => {}
             Phase::Stopping { fate, .. } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
                     self.change_fate(id, Fate::START_BY_HAND)
@@ -82,12 +84,23 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Running(_) => self.ask(id, Cause::RestartWith(id), Fate::START_BY_HAND, out),
-            Phase::Stopping { .. }
+            Phase::Running(_)
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Resting(_)
+                if self.mode == Mode::Running =>
+            {
+                self.held.remove(&id);
+                self.restart_set(id, Moment::START, true, Cause::RestartWith(id), out);
+            }
+            Phase::Running(_)
+            | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Discarding { .. } => self.start_requested(id, out),
         }
@@ -142,6 +155,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Discarding { .. } => return,
@@ -174,6 +188,7 @@ impl Machine {
                 | Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
+                | Phase::Held
                 | Phase::Running(_)
                 | Phase::Stopping { .. } => {
                     if never {

@@ -74,13 +74,21 @@ impl Machine {
         });
         self.paused_until = None;
         self.held.clear();
+        self.waves.clear();
+        self.moved_waves.clear();
+        for child in self.children.values_mut() {
+            child.wave = None;
+        }
         let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
         for id in ids {
             let Some(child) = self.children.get(&id) else {
                 continue;
             };
             match child.phase {
-                Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } => {
+                Phase::Waiting { .. }
+                | Phase::Backoff { .. }
+                | Phase::Queued { .. }
+                | Phase::Held => {
                     self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
                 }
                 Phase::Running(_) => {
@@ -117,6 +125,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Stopping { .. }
@@ -161,6 +170,7 @@ impl Machine {
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
+            | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
             | Phase::Stopping { .. }
@@ -195,6 +205,7 @@ impl Machine {
                 Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
+                | Phase::Held
                 | Phase::Resting(_)
                 | Phase::Abandoned { .. } => shutdown.cursor = Some(id),
             }
