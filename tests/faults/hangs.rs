@@ -1,0 +1,232 @@
+//! User code that does not return: the others are stopped, the one is named, nobody waits for ever.
+
+use backstay::{Context, Service, ServiceResult, Spec, State, Supervisor};
+
+use crate::common::process::leaves_nothing;
+use crate::common::{
+    Gate, Recorder, Tally, add_running, ending, fails, hung, ms, obedient, secs, timed, unlimited,
+    wait_state,
+};
+
+const ROUNDS: u32 = 8;
+
+#[test]
+fn service_that_never_returns() {
+    leaves_nothing("hangs::service_that_never_returns", ROUNDS, || {
+        let app = unlimited("app");
+        let mut events = Recorder::of(&app);
+        let (release, ends) = (Gate::new(), Tally::new());
+        app.add("before", obedient()).unwrap();
+        app.add_spec(Spec::new("a", ending(&ends, hung(&release))).stop_timeout(ms(20)))
+            .unwrap();
+        app.start().unwrap();
+        events.wait("app.a", "started");
+        add_running(&app, "after", obedient());
+
+        let (report, took) = timed(|| app.stop());
+        assert!((ms(20)..secs(5)).contains(&took), "{took:?}");
+        let [hanging] = report.unstopped() else {
+            panic!("{report}")
+        };
+        assert_eq!(hanging.path(), "app.a");
+        assert_eq!(report.exit_code(), 3);
+        assert_eq!(
+            app.report().find("app.a").unwrap().state(),
+            State::Abandoned
+        );
+        release.open();
+        ends.reach(1);
+    });
+}
+
+/// It cannot be restarted, because it never ends; a restart on demand fails it over to nothing.
+#[test]
+fn service_that_never_returns_is_not_run_twice() {
+    leaves_nothing(
+        "hangs::service_that_never_returns_is_not_run_twice",
+        ROUNDS,
+        || {
+            let app = unlimited("app");
+            let mut events = Recorder::of(&app);
+            let release = Gate::new();
+            let id = app
+                .add_spec(Spec::new("a", hung_once(&release)).stop_timeout(ms(20)))
+                .unwrap();
+            app.start().unwrap();
+            events.wait("app.a", "started");
+            app.restart_service(id).unwrap();
+            events.wait("app.a", "abandoned");
+            wait_state(&app, "app.a", State::Abandoned);
+            assert_eq!(events.count("app.a", "started"), 1);
+            release.open();
+            events.wait("app.a", "ended late");
+            events.wait_nth("app.a", "started", 2);
+            assert!(app.stop().is_empty());
+        },
+    );
+}
+
+/// Ignores the stop of its first incarnation.
+fn hung_once(release: &Gate) -> impl Service + use<> {
+    let release = release.clone();
+    move |ctx: &Context| {
+        if ctx.incarnation() == 1 {
+            release.wait();
+        }
+        ctx.wait_stop();
+        Ok(())
+    }
+}
+
+struct StuckHook {
+    release: Gate,
+}
+
+impl Service for StuckHook {
+    fn run(&self, ctx: &Context) -> ServiceResult {
+        ctx.wait_stop();
+        Ok(())
+    }
+
+    fn interrupt(&self) {
+        self.release.wait();
+    }
+}
+
+/// An incarnation has ended when its hook has returned, too.
+#[test]
+fn stop_hook_that_never_returns() {
+    leaves_nothing("hangs::stop_hook_that_never_returns", ROUNDS, || {
+        let app = unlimited("app");
+        let mut events = Recorder::of(&app);
+        let release = Gate::new();
+        let service = StuckHook {
+            release: release.clone(),
+        };
+        let id = app
+            .add_spec(Spec::new("a", service).stop_timeout(ms(20)))
+            .unwrap();
+        app.start().unwrap();
+        events.wait("app.a", "started");
+        add_running(&app, "b", obedient());
+
+        app.restart_service(id).unwrap();
+        events.wait("app.a", "abandoned");
+        assert_eq!(events.count("app.a", "started"), 1);
+        let (report, took) = timed(|| app.stop());
+        assert!(took < secs(5), "{took:?}");
+        assert_eq!(report.unstopped().len(), 1, "{report}");
+        assert_eq!(report.unstopped()[0].path(), "app.a");
+        release.open();
+    });
+}
+
+#[test]
+fn on_stop_closure_that_never_returns() {
+    leaves_nothing("hangs::on_stop_closure_that_never_returns", ROUNDS, || {
+        let app = unlimited("app");
+        let mut events = Recorder::of(&app);
+        let release = Gate::new();
+        let wait = release.clone();
+        let service = move |ctx: &Context| {
+            let wait = wait.clone();
+            let _guard = ctx.on_stop(move || wait.wait());
+            ctx.wait_stop();
+            Ok(())
+        };
+        app.add_spec(Spec::new("a", service).stop_timeout(ms(20)))
+            .unwrap();
+        app.start().unwrap();
+        events.wait("app.a", "started");
+        add_running(&app, "b", obedient());
+
+        let (report, took) = timed(|| app.stop());
+        assert!(took < secs(5), "{took:?}");
+        let [hanging] = report.unstopped() else {
+            panic!("{report}")
+        };
+        assert_eq!(hanging.path(), "app.a");
+        release.open();
+    });
+}
+
+/// The tree goes on without its observer and stops in time; what was lost is counted elsewhere.
+#[test]
+fn observer_that_blocks_for_ever() {
+    const FAILURES: u64 = 50;
+    leaves_nothing("hangs::observer_that_blocks_for_ever", 3, || {
+        let release = Gate::new();
+        let wait = release.clone();
+        let app = Supervisor::builder("app")
+            .limit(backstay::Limit::none())
+            .on_event(move |_| wait.wait())
+            .build()
+            .unwrap();
+        let mut events = Recorder::of(&app);
+        app.add("a", fails(FAILURES, "again")).unwrap();
+        app.start().unwrap();
+        events.wait_nth("app.a", "started", FAILURES as usize + 1);
+        let id = add_running(&app, "b", obedient());
+        app.remove_and_wait(id, secs(30)).unwrap();
+        let (report, took) = timed(|| app.stop());
+        assert!(report.is_empty(), "{report}");
+        assert!(took < secs(5), "{took:?}");
+        release.open();
+    });
+}
+
+/// A subscription that nobody reads loses events and says how many.
+#[test]
+fn subscription_that_nobody_reads() {
+    leaves_nothing("hangs::subscription_that_nobody_reads", ROUNDS, || {
+        let app = unlimited("app");
+        let unread = app.subscribe(2);
+        let mut events = Recorder::of(&app);
+        app.add("a", fails(20, "again")).unwrap();
+        app.start().unwrap();
+        events.wait_nth("app.a", "started", 21);
+        assert!(app.stop().is_empty());
+        let seen = events.all().len() as u64;
+        assert_eq!(unread.dropped(), seen - 2);
+        assert_eq!(std::iter::from_fn(|| unread.try_recv()).count(), 2);
+    });
+}
+
+/// The deadline covers the drop of the value, too.
+#[test]
+fn drop_of_a_service_value_that_never_returns() {
+    struct StuckDrop(Gate);
+    impl Service for StuckDrop {
+        fn run(&self, ctx: &Context) -> ServiceResult {
+            ctx.wait_stop();
+            Ok(())
+        }
+    }
+    impl Drop for StuckDrop {
+        fn drop(&mut self) {
+            self.0.wait();
+        }
+    }
+    leaves_nothing(
+        "hangs::drop_of_a_service_value_that_never_returns",
+        ROUNDS,
+        || {
+            let app = unlimited("app");
+            let mut events = Recorder::of(&app);
+            let release = Gate::new();
+            let service = StuckDrop(release.clone());
+            let id = app
+                .add_spec(Spec::new("a", service).stop_timeout(ms(20)))
+                .unwrap();
+            app.start().unwrap();
+            events.wait("app.a", "started");
+            let kind = app.remove_and_wait(id, ms(100)).unwrap_err().kind();
+            assert_eq!(kind, backstay::ErrorKind::Timeout);
+            events.wait("app.a", "abandoned");
+            add_running(&app, "b", obedient());
+            let (_, took) = timed(|| app.stop());
+            assert!(took < secs(5), "{took:?}");
+            release.open();
+        },
+    );
+}
