@@ -22,6 +22,9 @@ const WARM_UP_ROUNDS: u32 = 3;
 /// Maps come and go by two or three with the allocator. What leaks does so in each round.
 const MAPS_SLACK: usize = 4;
 
+/// The heap grows a little with the order of things; a leaked stack or buffer is more, ten times.
+const MAPPED_BYTES_SLACK: usize = 4 << 20;
+
 /// The threads of this process whose names begin like this. A name is at most 15 bytes long.
 pub(crate) fn threads_named(prefix: &str) -> usize {
     thread_names()
@@ -52,6 +55,14 @@ pub(crate) fn maps() -> usize {
         .unwrap()
         .lines()
         .count()
+}
+
+/// How many bytes the maps are in all: neighbours are merged into one, which doesn't count them.
+pub(crate) fn mapped_bytes() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmSize:")).unwrap();
+    let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kib * 1024
 }
 
 /// What this process is there for, if it is the child of a test.
@@ -138,7 +149,7 @@ pub(crate) fn leaves_nothing(test: &str, rounds: u32, round: impl Fn()) {
             round();
         }
         wait_threads(threads_before);
-        let maps_before = maps();
+        let (maps_before, bytes_before) = (maps(), mapped_bytes());
         for _ in 0..rounds {
             round();
         }
@@ -146,6 +157,9 @@ pub(crate) fn leaves_nothing(test: &str, rounds: u32, round: impl Fn()) {
         assert_eq!(descriptors(), descriptors_before, "descriptors");
         // The kernel takes a moment longer for a stack than for its thread.
         wait_for("the maps are gone", || maps() <= maps_before + MAPS_SLACK);
+        wait_for("the memory is gone", || {
+            mapped_bytes() <= bytes_before + MAPPED_BYTES_SLACK
+        });
     });
 }
 
