@@ -153,8 +153,8 @@ impl Run {
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
         let cause = self.cause(cause);
-        // At the end of a tree nothing is needed again.
-        let discard = discard || self.is_final();
+        // At the end of a tree nothing is needed again. Before that its services may start again.
+        let discard = discard || (!self.engine.machine.is_running() && self.is_final());
         let clock = self.tree.clock;
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
