@@ -604,7 +604,7 @@ fn supervisor_under_two_parents() {
     // The same parent twice is two parents, too.
     for parent in [&other, &app] {
         let error = parent.add("again", inner.clone()).unwrap_err();
-        says(&error, ErrorKind::AlreadyRunning, &["inner"]);
+        says(&error, ErrorKind::Invalid, &["service", "inner", "parent"]);
     }
     add_running(&inner, "a", obedient());
     assert_eq!(state(&app, "app.inner.a"), State::Running);

@@ -12,7 +12,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use backstay::{
-    Context, Event, EventKind, Events, Failure, Limit, Next, Service, ServiceId, State, Supervisor,
+    Context, Event, EventKind, Events, Failure, Limit, Next, Service, ServiceId, ServiceResult,
+    Spec, State, Supervisor,
 };
 use crossbeam_channel::Receiver;
 
@@ -318,26 +319,42 @@ pub(crate) fn panics_once(f: impl Fn() + Send + Sync + 'static) -> impl Service 
 }
 
 /// Counts how often it was entered, then does the same as `inner`.
-pub(crate) fn counted(runs: &Tally, inner: impl Service) -> impl Service {
-    let runs = runs.clone();
-    move |ctx: &Context| {
-        runs.add();
-        inner.run(ctx)
-    }
+pub(crate) fn counted<S: Service>(runs: &Tally, inner: S) -> Watched<S> {
+    let (runs, ends) = (runs.clone(), Tally::new());
+    Watched { runs, ends, inner }
 }
 
 /// Counts how often it has ended, however it does.
-pub(crate) fn ending(ends: &Tally, inner: impl Service) -> impl Service {
-    struct OnDrop<'a>(&'a Tally);
-    impl Drop for OnDrop<'_> {
-        fn drop(&mut self) {
-            self.0.add();
+pub(crate) fn ending<S: Service>(ends: &Tally, inner: S) -> Watched<S> {
+    let (runs, ends) = (Tally::new(), ends.clone());
+    Watched { runs, ends, inner }
+}
+
+pub(crate) struct Watched<S> {
+    runs: Tally,
+    ends: Tally,
+    inner: S,
+}
+
+impl<S: Service> Service for Watched<S> {
+    fn run(&self, ctx: &Context) -> ServiceResult {
+        struct OnDrop<'a>(&'a Tally);
+        impl Drop for OnDrop<'_> {
+            fn drop(&mut self) {
+                self.0.add();
+            }
         }
+        let _end = OnDrop(&self.ends);
+        self.runs.add();
+        self.inner.run(ctx)
     }
-    let ends = ends.clone();
-    move |ctx: &Context| {
-        let _end = OnDrop(&ends);
-        inner.run(ctx)
+
+    fn interrupt(&self) {
+        self.inner.interrupt();
+    }
+
+    fn has_interrupt(&self) -> bool {
+        self.inner.has_interrupt()
     }
 }
 
@@ -350,11 +367,24 @@ pub(crate) fn slow_to_stop(time: Duration) -> impl Service {
     }
 }
 
-/// Adds a service and waits until it runs.
+/// Adds a service to a running supervisor and waits until it has been entered. A started event is
+/// not enough for that: whoever is asked to stop first is never entered.
 #[track_caller]
 pub(crate) fn add_running(supervisor: &Supervisor, name: &str, service: impl Service) -> ServiceId {
+    add_running_as(supervisor, name, service, |spec| spec)
+}
+
+/// The same with a spec.
+#[track_caller]
+pub(crate) fn add_running_as(
+    supervisor: &Supervisor,
+    name: &str,
+    service: impl Service,
+    with: impl FnOnce(Spec) -> Spec,
+) -> ServiceId {
     let runs = Tally::new();
-    let id = supervisor.add(name, counted(&runs, service)).unwrap();
+    let spec = with(Spec::new(name, counted(&runs, service)));
+    let id = supervisor.add_spec(spec).unwrap();
     runs.reach(1);
     id
 }

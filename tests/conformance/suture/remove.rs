@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstay::{Context, ErrorKind, Spec, State, Supervisor};
+use backstay::{Context, ErrorKind, State, Supervisor};
 
 use crate::common::{
-    Gate, Recorder, Tally, add_running, counted, ending, hung, ms, obedient, secs, slow_to_stop,
-    state, timed,
+    Gate, Recorder, Tally, add_running, add_running_as, counted, ending, hung, ms, obedient, secs,
+    slow_to_stop, state, timed,
 };
 
 #[test]
@@ -16,11 +16,9 @@ fn removing_a_hung_service_leaves_the_supervisor_alive() {
     let app = Supervisor::new("app");
     let mut events = Recorder::of(&app);
     let release = Gate::new();
-    let id = app
-        .add_spec(Spec::new("a", hung(&release)).stop_timeout(ms(50)))
-        .unwrap();
     app.start().unwrap();
-    events.wait("app.a", "started");
+    let service = hung(&release);
+    let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(50)));
 
     app.remove(id).unwrap();
     events.wait("app.a", "abandoned");
@@ -131,11 +129,9 @@ fn remove_and_wait_times_out_on_a_hung_service() {
 fn late_end_satisfies_the_waiter() {
     let app = Supervisor::new("app");
     let mut events = Recorder::of(&app);
-    let id = app
-        .add_spec(Spec::new("a", slow_to_stop(ms(200))).stop_timeout(ms(50)))
-        .unwrap();
     app.start().unwrap();
-    events.wait("app.a", "started");
+    let service = slow_to_stop(ms(200));
+    let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(50)));
 
     let (answer, took) = timed(|| app.remove_and_wait(id, secs(5)));
     answer.unwrap();

@@ -9,8 +9,8 @@ use backstay::{
 
 use crate::common::process::{in_own_process, threads, wait_threads};
 use crate::common::{
-    Gate, Recorder, Tally, add_running, answer, count_with_one_more, ending, hung, ms, obedient,
-    secs, timed, unlimited, wait_for,
+    Gate, Recorder, Tally, add_running, add_running_as, answer, count_with_one_more, ending, hung,
+    ms, obedient, secs, timed, unlimited, wait_for,
 };
 
 #[test]
@@ -41,10 +41,9 @@ fn stop_with_a_hung_service_still_ends() {
     let mut events = Recorder::of(&app);
     let release = Gate::new();
     let ends = Tally::new();
-    app.add_spec(Spec::new("a", hung(&release)).stop_timeout(ms(50)))
-        .unwrap();
     app.start().unwrap();
-    events.wait("app.a", "started");
+    let service = hung(&release);
+    add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(50)));
     add_running(&app, "b", ending(&ends, obedient()));
 
     let (report, took) = timed(|| app.stop());
@@ -75,10 +74,9 @@ fn stop_report_names_the_grandchild() {
         .service_stop_timeout(ms(100))
         .build()
         .unwrap();
-    inner.add("hung", hung(&release)).unwrap();
-    app.add("inner", inner).unwrap();
+    app.add("inner", inner.clone()).unwrap();
     app.start().unwrap();
-    events.wait("app.inner.hung", "started");
+    add_running(&inner, "hung", hung(&release));
 
     let (report, took) = timed(|| app.stop());
     assert!((ms(100)..secs(5)).contains(&took), "{took:?}");
@@ -136,11 +134,10 @@ fn end_after_the_supervisor_is_gone_leaks_nothing() {
             let release = Gate::new();
             let ends = Tally::new();
             let app = Supervisor::new("app");
-            app.add_spec(Spec::new("a", ending(&ends, hung(&release))).stop_timeout(ms(50)))
-                .unwrap();
             let mut events = Recorder::of(&app);
             app.start().unwrap();
-            events.wait("app.a", "started");
+            let service = ending(&ends, hung(&release));
+            add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(50)));
             assert_eq!(app.stop().unstopped().len(), 1);
             assert_eq!(events.count("app.a", "abandoned"), 1);
             drop((app, events));
