@@ -178,6 +178,7 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
+    /// One line; with `{:#}` a panic's backtrace follows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         write!(f, "{} (incarnation {}) ", inner.path, inner.incarnation)?;
@@ -190,7 +191,10 @@ impl fmt::Display for Failure {
         if let Some(location) = &inner.location {
             write!(f, " at {location}")?;
         }
-        Ok(())
+        match &inner.trace {
+            Some(trace) if f.alternate() => write!(f, "\n{trace}"),
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
