@@ -17,7 +17,7 @@ use super::mark::{self, Mark};
 use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
-use crate::error::{BoxError, Error, ErrorKind, ServiceResult};
+use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
 use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
@@ -219,6 +219,8 @@ impl TellEnd {
         self.ended.run_time = run_time;
         let (outcome, failure) = match result {
             Ok(Ok(())) => (Outcome::Ok, None),
+            // A wait that the stop cut short, handed on with `?`: exactly what was asked for.
+            Ok(Err(error)) if error.is::<Stopping>() && self.was_asked() => (Outcome::Ok, None),
             Ok(Err(error)) => judge_error(&self.incarnation, error, run_time),
             Err(caught) => (
                 Outcome::Panic,
@@ -230,6 +232,10 @@ impl TellEnd {
         let below = std::mem::take(&mut *self.incarnation.below.lock());
         self.ended.stragglers = below.stragglers;
         self.fence = below.fence;
+    }
+
+    fn was_asked(&self) -> bool {
+        self.incarnation.life.stop_cause().is_some()
     }
 }
 
