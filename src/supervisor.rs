@@ -211,9 +211,11 @@ impl Supervisor {
         let entry = self.core.board.entry(child);
         self.call(Ask::Remove(child))?;
         let Some(entry) = entry else { return Ok(()) };
-        self.wait_cell(&entry, Clock::deadline(timeout), |data| {
-            data.gone.as_ref().map(drop)
-        })
+        self.wait_cell(&entry, Clock::deadline(timeout), |data| match &data.gone {
+            Some(_) => Some(Ok(())),
+            None if data.orphaned => Some(Err(Error::stopped(self.path()))),
+            None => None,
+        })?
     }
 
     /// Stops a service and keeps it: [`start_service`](Supervisor::start_service) runs it again.

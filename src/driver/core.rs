@@ -381,8 +381,10 @@ impl Core {
                 }
             };
             let (ticket, pending) = request::request(ask);
-            // Refused or dropped unread, the ticket gives the request back below.
+            // Refused or dropped unread, the ticket gives the request back below. Our end must go
+            // first: a bounded channel keeps its messages until its last sender is gone.
             drop(commands.send(ticket));
+            drop(commands);
             match pending.wait() {
                 Outcome::Answered(answer) => return answer,
                 Outcome::Undelivered(back) => ask = back,
