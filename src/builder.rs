@@ -162,6 +162,11 @@ impl SupervisorBuilder {
 
     pub(crate) fn check(&self) -> Result<(), Error> {
         check_name(&self.name)?;
+        self.check_settings()
+    }
+
+    /// All but the name.
+    pub(crate) fn check_settings(&self) -> Result<(), Error> {
         self.limit.check()?;
         self.backoff.check("backoff")
     }

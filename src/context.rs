@@ -8,7 +8,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 
-use crate::error::{Never, Stopping};
+use crate::error::{BoxError, Never, Stopping};
 use crate::event::{EventKind, StopCause};
 use crate::link::cell::ServiceCell;
 use crate::link::fact::{Fact, HookKind, HookTicket};
@@ -43,6 +43,14 @@ pub(crate) struct Below {
     pub(crate) stragglers: Vec<Unstopped>,
     /// The driver's; released when the end was told.
     pub(crate) fence: Option<Arc<dyn Any + Send + Sync>>,
+    /// The supervisor of [`Context::supervise`].
+    pub(crate) supervisor: Option<Supervisor>,
+    /// Disconnects when that one has ended.
+    pub(crate) done: Option<Receiver<Never>>,
+    /// How that one failed.
+    pub(crate) failed: Option<BoxError>,
+    /// `run` has returned: too late for `supervise`.
+    pub(crate) closed: bool,
 }
 
 impl HasLife for Incarnation {
@@ -63,6 +71,8 @@ pub(crate) struct Home {
     pub(crate) emitter: Emitter,
     /// Panics are not shown by the hook before ours.
     pub(crate) quiet: bool,
+    /// The driver's fence of the supervisor. Weak: a context that a helper keeps holds nobody up.
+    pub(crate) fence: Option<Weak<dyn Any + Send + Sync>>,
     /// The driver's, for a supervisor that runs as this service.
     pub(crate) tree: Arc<dyn Any + Send + Sync>,
 }

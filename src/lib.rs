@@ -34,6 +34,7 @@ pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
+pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{
     AutoShutdown, Backoff, DEFAULT_FACTOR, DEFAULT_HALF_LIFE, DEFAULT_JITTER, DEFAULT_PAUSE,
     DEFAULT_PAUSE_JITTER, DEFAULT_RESET_AFTER, DEFAULT_STOP_TIMEOUT, DEFAULT_THRESHOLD, Exceeded,

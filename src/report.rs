@@ -276,13 +276,13 @@ impl ServiceReport {
             write!(f, ", incarnation {}", self.incarnation)?;
         }
         if self.failures > 0 {
-            write!(f, ", {} failures", self.failures)?;
+            write!(f, ", {}", counted(self.failures, "failure"))?;
         }
         if self.panics > 0 {
-            write!(f, " ({} panics)", self.panics)?;
+            write!(f, " ({})", counted(self.panics, "panic"))?;
         }
         if self.stop_timeouts > 0 {
-            write!(f, ", {} stop timeouts", self.stop_timeouts)?;
+            write!(f, ", {}", counted(self.stop_timeouts, "stop timeout"))?;
         }
         if let Some(failure) = &self.last_failure {
             write!(f, ", last: {}", failure.message())?;
@@ -310,6 +310,11 @@ fn branches(f: &mut fmt::Formatter<'_>, services: &[ServiceReport], indent: &str
         )?;
     }
     Ok(())
+}
+
+/// "1 failure", "2 failures".
+fn counted(n: u32, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A duration as a person says it: "350ms", "12s", "3m 20s", "2h 5m", "4d 3h".

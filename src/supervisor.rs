@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::builder::SupervisorBuilder;
 use crate::context::Context;
+use crate::driver::below::start_below;
 use crate::driver::board::Entry;
 use crate::driver::body::split;
 use crate::driver::core::{Core, Ended, Role};
@@ -537,6 +538,47 @@ impl Supervisor {
                 format!("{}.{} has not ended in time", self.path(), entry.cell.name),
             )),
         }
+    }
+}
+
+impl Context {
+    /// Runs a supervisor below this service, for this incarnation: code that starts services under
+    /// itself (monogon). Its services' paths continue the path of this service; the builder's name
+    /// is not used.
+    ///
+    /// A stop of the service reaches both. The incarnation has ended when `run` has returned and
+    /// everything below it has ended; then the next one starts afresh and adds what it wants. If the
+    /// supervisor fails, the service is asked to stop, and that failure is its end.
+    ///
+    /// ```
+    /// use backstay::{Context, Supervisor};
+    /// # use std::time::Duration;
+    ///
+    /// let app = Supervisor::new("app");
+    /// app.add("ingest", |ctx: &Context| {
+    ///     let below = ctx.supervise(Supervisor::builder("ingest"))?;
+    ///     below.add("tcp", |ctx: &Context| {
+    ///         assert_eq!(ctx.path(), "app.ingest.tcp");
+    ///         ctx.wait_stop();
+    ///         Ok(())
+    ///     })?;
+    ///     ctx.wait_stop();
+    ///     Ok(())
+    /// })?;
+    /// app.start()?;
+    /// # while app.report().find("app.ingest.tcp").is_none() { std::thread::yield_now() }
+    /// assert!(app.stop().is_empty());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// A field of the builder has an impossible value; this incarnation runs a supervisor already;
+    /// it has ended or is asked to stop; no thread is to be had.
+    pub fn supervise(&self, builder: SupervisorBuilder) -> Result<Supervisor, Error> {
+        builder.check_settings()?;
+        let below = builder.make(None).borrowed();
+        start_below(&below.core, self)?;
+        Ok(below)
     }
 }
 

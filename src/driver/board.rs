@@ -85,6 +85,17 @@ impl Board {
         oldest.map(|(_, end)| end)
     }
 
+    /// Shows a supervisor below a service, or no longer.
+    pub(crate) fn set_nested(&self, id: ChildId, nested: Option<Supervisor>) {
+        let mut data = self.data.lock();
+        let old = match data.entries.get_mut(&id) {
+            Some(entry) => std::mem::replace(&mut entry.nested, nested),
+            None => None,
+        };
+        drop(data);
+        drop(old);
+    }
+
     pub(crate) fn id(&self, name: &str) -> Option<ChildId> {
         self.data.lock().names.get(name).copied()
     }

@@ -92,6 +92,9 @@ impl Run {
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;
+        if std::mem::take(&mut slot.supervises) {
+            self.core.board.set_nested(id, None);
+        }
         let fresh = body.fresh_thread;
         let job = Job {
             incarnation,
@@ -152,7 +155,7 @@ impl Run {
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
-        let cause = self.cause(cause);
+        let cause = self.cause(id, cause);
         // At the end of a tree nothing is needed again. Before that its services may start again.
         let discard = discard || (!self.engine.machine.is_running() && self.is_final());
         let clock = self.tree.clock;
@@ -369,7 +372,7 @@ impl Run {
         }
     }
 
-    fn cause(&self, cause: Cause) -> StopCause {
+    fn cause(&self, id: ChildId, cause: Cause) -> StopCause {
         match cause {
             Cause::Ordered => StopCause::Ordered,
             Cause::Removed => StopCause::Removed,
@@ -377,6 +380,9 @@ impl Run {
                 path: self.path_of(id),
             },
             Cause::ReadyTimeout => StopCause::ReadyTimeout,
+            Cause::Nested => StopCause::Nested {
+                path: self.path_of(id),
+            },
             Cause::Shutdown => self.stop_cause.clone(),
             Cause::Limit => StopCause::Limit,
             Cause::Terminated(id) => StopCause::Terminated {
@@ -411,7 +417,7 @@ impl Run {
                 None => return,
             },
             Note::Stopping { cause } => EventKind::Stopping {
-                cause: self.cause(cause),
+                cause: self.cause(id, cause),
             },
             Note::Stopped => EventKind::Stopped {
                 answer: match &self.current {

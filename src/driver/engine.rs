@@ -40,6 +40,8 @@ pub(crate) struct Slot {
     pub(crate) ended_by: Option<Failure>,
     /// Failures that only this still holds; dropped by the service's thread.
     pub(crate) trash: Vec<Failure>,
+    /// Its last incarnation ran a supervisor below itself, which is on the board.
+    pub(crate) supervises: bool,
 }
 
 impl Slot {
@@ -121,6 +123,7 @@ impl Engine {
                     last_failure: None,
                     ended_by: None,
                     trash: Vec::new(),
+                    supervises: false,
                 },
             );
             ids.push(id);

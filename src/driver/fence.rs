@@ -5,8 +5,9 @@
 //! around it. When the last reference goes, the parent is told, which may then start the supervisor
 //! again. So "never run twice at the same time" holds for whole trees.
 
-use std::sync::Arc;
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::Sender;
 
@@ -21,13 +22,13 @@ pub(crate) struct Fence {
     /// Somebody was left behind, so the parent waits.
     awaited: AtomicBool,
     /// The fence of the supervisor above; released after the parent was told.
-    _outer: Option<Arc<Fence>>,
+    _outer: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Fence {
     /// The fence of an incarnation: made by the first supervisor that runs in it, and released by
     /// its thread after that has told its end. So the parent hears of the end first.
-    pub(crate) fn of(incarnation: &Incarnation, outer: Option<Arc<Fence>>) -> Arc<Fence> {
+    pub(crate) fn of(incarnation: &Incarnation) -> Arc<Fence> {
         let mut below = incarnation.below.lock();
         let made = below.fence.clone().and_then(|fence| fence.downcast().ok());
         let fence: Arc<Fence> = made.unwrap_or_else(|| {
@@ -36,7 +37,7 @@ impl Fence {
                 child: incarnation.home.cell.id.child,
                 incarnation: incarnation.number,
                 awaited: AtomicBool::new(false),
-                _outer: outer,
+                _outer: incarnation.home.fence.as_ref().and_then(Weak::upgrade),
             })
         });
         below.fence = Some(fence.clone());

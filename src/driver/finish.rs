@@ -22,6 +22,7 @@ impl Run {
     pub(super) fn is_final(&self) -> bool {
         match &self.above {
             None => true,
+            Some(_) if self.one_run => true,
             Some(context) => context
                 .incarnation
                 .life

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::fence::Fence;
 use crate::context::Incarnation;
 use crate::link::hub::Post;
 
@@ -12,14 +11,12 @@ use crate::link::hub::Post;
 pub(crate) struct Mark {
     /// The incarnation whose `run` or stop hook runs here.
     pub(crate) incarnation: Option<Arc<Incarnation>>,
-    /// Held until the thread ends; see [`Fence`].
-    pub(crate) fence: Option<Arc<Fence>>,
     /// This is the dispatcher of that tree.
     pub(crate) dispatcher: Option<Arc<Post>>,
 }
 
 thread_local! {
-    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, fence: None, dispatcher: None }) };
+    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, dispatcher: None }) };
 }
 
 /// Marks the thread until the guard is dropped; then it is what it was before.
@@ -46,10 +43,6 @@ pub(crate) fn incarnation() -> Option<Arc<Incarnation>> {
     MARK.try_with(|m| m.borrow().incarnation.clone())
         .ok()
         .flatten()
-}
-
-pub(crate) fn fence() -> Option<Arc<Fence>> {
-    MARK.try_with(|m| m.borrow().fence.clone()).ok().flatten()
 }
 
 pub(crate) fn is_dispatcher_of(post: &Arc<Post>) -> bool {

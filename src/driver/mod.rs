@@ -12,6 +12,7 @@
 //!
 //! It runs no user code, joins nobody, and never waits but in its inbox.
 
+pub(crate) mod below;
 pub(crate) mod board;
 pub(crate) mod body;
 mod carry;

@@ -10,7 +10,7 @@ use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
 use super::start::{Claimed, thread_name};
 use super::stop::StopThreads;
-use super::{limits, mark, panic};
+use super::{limits, panic};
 use crate::context::{Context, Home};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Next, StopCause};
@@ -55,8 +55,10 @@ pub(super) struct Run {
     pub(super) quiet: bool,
     /// Held by every thread below, if this supervisor is a service.
     pub(super) fence: Option<Arc<Fence>>,
-    /// What this supervisor runs as, if it is a service.
+    /// What this supervisor runs as or below, if that is a service.
     pub(super) above: Option<Context>,
+    /// It is made anew for each incarnation of that.
+    pub(super) one_run: bool,
     pub(super) out: Vec<Command>,
     /// The end that is being dealt with.
     pub(super) current: Option<Current>,
@@ -115,6 +117,14 @@ impl Run {
         )
     }
 
+    /// Of `Context::supervise`: for one incarnation only.
+    pub(super) fn below(core: Arc<Core>, claimed: Claimed, context: &Context) -> Run {
+        Run {
+            one_run: true,
+            ..Run::nested(core, claimed, context)
+        }
+    }
+
     fn new(
         core: Arc<Core>,
         claimed: Claimed,
@@ -125,7 +135,7 @@ impl Run {
     ) -> Run {
         let fence = above
             .as_ref()
-            .map(|context| Fence::of(&context.incarnation, mark::fence()));
+            .map(|context| Fence::of(&context.incarnation));
         let quiet =
             core.settings.quiet_panics || above.as_ref().is_some_and(|c| c.incarnation.home.quiet);
         Run {
@@ -142,6 +152,7 @@ impl Run {
             quiet,
             fence,
             above,
+            one_run: false,
             out: Vec::new(),
             current: None,
             left_behind: Vec::new(),
@@ -228,6 +239,21 @@ impl Run {
                 self.left_behind
                     .retain(|(c, i, _)| (*c, *i) != (child, incarnation));
                 self.step(Input::Cleared {
+                    id: child,
+                    incarnation,
+                });
+            }
+            Fact::Supervising { child, incarnation } => {
+                if let Some(slot) = self.engine.slots.get_mut(&child) {
+                    slot.supervises = true;
+                }
+                self.step(Input::Supervising {
+                    id: child,
+                    incarnation,
+                });
+            }
+            Fact::BelowFailed { child, incarnation } => {
+                self.step(Input::BelowFailed {
                     id: child,
                     incarnation,
                 });
@@ -334,6 +360,7 @@ impl Run {
             facts: self.line.facts.clone(),
             emitter: self.emitter.clone(),
             quiet: self.quiet,
+            fence: self.fence.as_ref().map(|fence| Arc::downgrade(fence) as _),
             tree: self.tree.clone(),
         }));
     }
@@ -430,6 +457,7 @@ impl Run {
                 data.panics = view.panics;
                 data.stop_timeouts = view.stop_timeouts;
                 data.missing = view.missing;
+                data.waiting_for = view.waiting_for.map(Arc::from);
                 // Never the last reference: the slot, or its trash, has the old one.
                 data.last_failure.clone_from(&slot.last_failure);
             });

@@ -8,7 +8,7 @@ use super::core::{Core, Line};
 use super::engine::Engine;
 use super::inbox::Inbox;
 use super::request::COMMANDS_MAX;
-use super::run::Run;
+use super::run::{Run, RunEnded};
 use super::{dispatch, limits, panic};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, ServiceResult};
@@ -33,7 +33,7 @@ fn claim_root(core: &Arc<Core>) -> Result<Claimed, Error> {
     })
 }
 
-fn new_line(post: Arc<Post>) -> (Line, Inbox) {
+pub(super) fn new_line(post: Arc<Post>) -> (Line, Inbox) {
     let (facts, facts_inbox) = unbounded();
     let (commands, commands_inbox) = bounded(COMMANDS_MAX);
     let line = Line {
@@ -111,16 +111,19 @@ pub(crate) fn run_nested(core: &Arc<Core>, context: &Context) -> ServiceResult {
         line,
         inbox,
     };
-    let ended = Run::nested(core.clone(), claimed, context).run();
-    match &ended.result {
-        Ok(()) => Ok(()),
-        Err(e) if ended.terminated && core.settings.propagates_termination => {
-            Err(Exit::TerminateTree.because(e.clone()).into())
-        }
+    let run = Run::nested(core.clone(), claimed, context);
+    answer_of(core, run.run())
+}
+
+/// What the end of a run is to the supervisor above.
+pub(super) fn answer_of(core: &Core, ended: RunEnded) -> ServiceResult {
+    let terminated = ended.terminated;
+    ended.result.map_err(|e| match terminated {
+        true if core.settings.propagates_termination => Exit::TerminateTree.because(e).into(),
         // The subtree is over; parent and siblings go on.
-        Err(e) if ended.terminated => Err(Exit::DoNotRestart.because(e.clone()).into()),
-        Err(e) => Err(e.clone().into()),
-    }
+        true => Exit::DoNotRestart.because(e).into(),
+        false => e.into(),
+    })
 }
 
 /// The last 15 bytes of a path: what the kernel keeps of a thread's name, and its telling end.

@@ -172,7 +172,6 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
     let incarnation = ticket.incarnation.clone();
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
-        fence,
         dispatcher: None,
     });
     let (what, result) = match ticket.what {
@@ -198,6 +197,7 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
     // Before the ticket: once that is gone, the last reference may be another thread's to drop.
     drop(body);
     drop(ticket);
+    drop(fence);
 }
 
 /// Drops a service's values here and tells its supervisor.

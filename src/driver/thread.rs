@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
 use super::limits;
@@ -96,16 +97,12 @@ impl Seat {
     }
 }
 
-fn work(inbox: &Receiver<Order>, fence: Option<Arc<Fence>>) {
-    // The fence goes with the mark: after everything else, before the thread-locals.
-    let _marked = mark::enter(Mark {
-        fence: fence.clone(),
-        ..Mark::default()
-    });
+/// Holds the fence as long as the thread lives.
+fn work(inbox: &Receiver<Order>, _fence: Option<Arc<Fence>>) {
     while let Ok(order) = inbox.recv() {
         match order {
             Order::Run(job) => {
-                if run(job, fence.clone()) == Then::Leave {
+                if run(job) == Then::Leave {
                     return;
                 }
             }
@@ -129,7 +126,7 @@ enum Then {
     Leave,
 }
 
-fn run(job: Job, fence: Option<Arc<Fence>>) -> Then {
+fn run(job: Job) -> Then {
     let Job {
         incarnation,
         body,
@@ -137,7 +134,6 @@ fn run(job: Job, fence: Option<Arc<Fence>>) -> Then {
     } = job;
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
-        fence,
         dispatcher: None,
     });
     // Told exactly once, whatever happens below.
@@ -154,6 +150,7 @@ fn run(job: Job, fence: Option<Arc<Fence>>) -> Then {
         Ok(Ok(()))
     };
     let run_time = clock::now().saturating_duration_since(begun);
+    end_below(&incarnation);
     let Leftover {
         discard: to_discard,
         hooks,
@@ -217,6 +214,9 @@ impl TellEnd {
     /// What the answer means. Runs the user's `Display` and `source()`.
     fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration) {
         self.ended.run_time = run_time;
+        let below = std::mem::take(&mut *self.incarnation.below.lock());
+        // What failed below is the end, whatever the service has answered.
+        let result = below.failed.map_or(result, |error| Ok(Err(error)));
         let (outcome, failure) = match result {
             Ok(Ok(())) => (Outcome::Ok, None),
             // A wait that the stop cut short, handed on with `?`: exactly what was asked for.
@@ -229,7 +229,6 @@ impl TellEnd {
         };
         self.ended.outcome = outcome;
         self.ended.failure = failure;
-        let below = std::mem::take(&mut *self.incarnation.below.lock());
         self.ended.stragglers = below.stragglers;
         self.fence = below.fence;
     }

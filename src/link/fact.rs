@@ -19,6 +19,10 @@ pub(crate) enum Fact {
     Ended(Ended),
     /// A supervisor that had left threads behind: they have ended.
     Cleared { child: ChildId, incarnation: u64 },
+    /// An incarnation runs a supervisor below itself.
+    Supervising { child: ChildId, incarnation: u64 },
+    /// That supervisor has failed.
+    BelowFailed { child: ChildId, incarnation: u64 },
     /// The values of a service were dropped.
     Discarded { child: ChildId },
     /// A stop hook was registered after the stop was asked for.

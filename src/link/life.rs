@@ -180,6 +180,12 @@ impl Life {
         }
     }
 
+    /// `run` has returned, and what runs below the incarnation is being waited for: no hook is called
+    /// any more.
+    pub(crate) fn leave(&self) {
+        self.state.lock().stage = Stage::Returned;
+    }
+
     /// `run` has returned, or was never entered. Waits until every hook has returned, too; then
     /// the incarnation is over. Answers the values to discard, if a stop said so, and the closures
     /// that nobody will call, for the caller to drop.

@@ -91,6 +91,8 @@ pub(crate) enum Fate {
         by_hand: bool,
     },
     Stay(Rest),
+    /// Its end is judged as if nobody had asked: what runs below it has failed.
+    Judge,
     /// Wait for an input to change.
     Park,
     Remove,
@@ -115,10 +117,15 @@ impl Fate {
         by_hand: true,
     };
 
+    /// It starts again, or what is decided at its end may be that.
+    pub(crate) fn may_start(self) -> bool {
+        self.is_start() || self == Fate::Judge
+    }
+
     pub(crate) fn is_start(self) -> bool {
         match self {
             Fate::Start { .. } => true,
-            Fate::Stay(_) | Fate::Park | Fate::Remove => false,
+            Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => false,
         }
     }
 }
@@ -139,6 +146,22 @@ impl Phase {
             | Phase::Abandoned { .. } => return None,
         };
         (at != Moment::NEVER).then_some(at)
+    }
+
+    /// What a person would say that it waits for.
+    fn waiting_for(self) -> Option<&'static str> {
+        match self {
+            Phase::Waiting { parked: false } => Some("its supervisor to start services"),
+            Phase::Waiting { parked: true } => Some("an input"),
+            Phase::Queued { .. } => Some("the end of the pause"),
+            Phase::Held => Some("the others that restart with it"),
+            Phase::Backoff { .. }
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => None,
+        }
     }
 
     /// Something of it is under way that a stop of the supervisor has to wait for.
@@ -162,7 +185,7 @@ impl Phase {
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(Readiness::Awaited { .. }) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Resting(_)
             | Phase::Discarding { .. } => false,
@@ -177,7 +200,7 @@ impl Phase {
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(_) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.is_start(),
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Resting(_) | Phase::Discarding { .. } => false,
         }
     }
@@ -212,6 +235,8 @@ pub(crate) struct Child {
     pub(crate) announced: bool,
     /// The restart of several services that it takes part in.
     pub(crate) wave: Option<WaveId>,
+    /// The current incarnation runs a supervisor below itself.
+    pub(crate) supervising: bool,
     /// Abandoned incarnations that others have overlapped.
     pub(crate) leftovers: Vec<u64>,
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
@@ -236,6 +261,7 @@ impl Child {
             ever_ready: false,
             announced: false,
             wave: None,
+            supervising: false,
             leftovers: Vec::new(),
             attempts: 0,
             panic_attempts: 0,
@@ -277,6 +303,7 @@ impl Child {
             panics: self.panics,
             stop_timeouts: self.stop_timeouts,
             missing: self.phase.is_missing(),
+            waiting_for: self.phase.waiting_for(),
         }
     }
 

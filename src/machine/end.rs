@@ -26,8 +26,15 @@ impl Machine {
         }
         match child.phase {
             Phase::Running(_) => self.ended_unasked(id, end, out),
+            Phase::Stopping {
+                fate: Fate::Judge, ..
+            } => self.ended_unasked(id, end, out),
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
+            }
+            Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
+                self.announce(id, Note::EndedLate, out);
+                self.ended_unasked(id, end, out);
             }
             Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
@@ -132,7 +139,7 @@ impl Machine {
         };
         let asked = match (fate, cause) {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
-            (Fate::Stay(_) | Fate::Park | Fate::Remove, _) => Asked::Final,
+            (Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
         let fate = match classify(end.outcome, child.policy.restart, asked) {
             Directive::AsAsked | Directive::Bounce => fate,
@@ -237,7 +244,7 @@ impl Machine {
                 by_hand: false,
                 ..
             } if self.mode == Mode::Running => self.start_when_allowed(id, not_before, out),
-            Fate::Start { .. } | Fate::Stay(_) | Fate::Park | Fate::Remove => {
+            Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
                 self.settle(id, fate, discarded, out);
             }
         }
@@ -282,7 +289,8 @@ impl Machine {
                 self.announce(id, Note::Waiting, out);
                 out.push(Command::Release { id });
             }
-            Fate::Park => self.settle(id, Fate::STOPPED, discarded, out),
+            // Judged by its end before it gets here.
+            Fate::Judge | Fate::Park => self.settle(id, Fate::STOPPED, discarded, out),
             Fate::Stay(rest) => {
                 self.put(id, Phase::Resting(rest));
                 if rest == Rest::GivenUp {
@@ -547,7 +555,7 @@ impl Machine {
             } if self.paused_until.is_none() && !self.affected(id).is_empty() => {
                 self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
             }
-            Fate::Start { .. } | Fate::Stay(_) | Fate::Park | Fate::Remove => {
+            Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
                 self.ask(id, Cause::ReadyTimeout, fate, out);
             }
         }

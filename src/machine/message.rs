@@ -104,6 +104,16 @@ pub(crate) enum Input {
         id: ChildId,
         incarnation: u64,
     },
+    /// It runs a supervisor below itself.
+    Supervising {
+        id: ChildId,
+        incarnation: u64,
+    },
+    /// That supervisor has failed, which is to be the end of the incarnation.
+    BelowFailed {
+        id: ChildId,
+        incarnation: u64,
+    },
     /// The values of a service that is being removed were dropped.
     Discarded(ChildId),
     /// The supervisor shall stop, by `deadline` at the latest. Again with an earlier one: hurry.
@@ -212,6 +222,8 @@ pub(crate) enum Cause {
     Removed,
     RestartWith(ChildId),
     ReadyTimeout,
+    /// The supervisor that it runs below itself has failed.
+    Nested,
     /// The supervisor was told to stop; the driver knows by whom.
     Shutdown,
     Limit,
@@ -249,4 +261,6 @@ pub(crate) struct View {
     pub(crate) stop_timeouts: u32,
     /// Not up yet, and expected to be.
     pub(crate) missing: bool,
+    /// What it waits for, if it waits.
+    pub(crate) waiting_for: Option<&'static str>,
 }

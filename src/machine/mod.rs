@@ -35,6 +35,10 @@ use time::Moment;
 use crate::error::{Error, ErrorKind};
 use crate::id::ChildId;
 
+/// How much longer than its deadline a service is waited for that runs a supervisor below itself:
+/// so that one can say who hangs, and the service doesn't hang with it.
+pub const SUPERVISE_GRACE: std::time::Duration = std::time::Duration::from_millis(200);
+
 #[derive(Clone, Debug)]
 pub(crate) struct Machine {
     config: Config,
@@ -177,6 +181,8 @@ impl Machine {
                 end,
             } => self.ended(id, incarnation, end, out),
             Input::Cleared { id, incarnation } => self.cleared(id, incarnation, out),
+            Input::Supervising { id, incarnation } => self.supervising(id, incarnation),
+            Input::BelowFailed { id, incarnation } => self.below_failed(id, incarnation, out),
             Input::Discarded(id) => self.discarded(id, out),
             Input::ShutdownRequested { deadline } => self.shutdown_requested(deadline, out),
             Input::Ticked => {}
@@ -367,6 +373,7 @@ impl Machine {
         };
         debug_assert!(!child.phase.is_alive(), "started while {:?}", child.phase);
         child.incarnation += 1;
+        child.supervising = false;
         child.starts = child.starts.saturating_add(1);
         let readiness = if child.says_ready() {
             child.ready_since = None;
@@ -412,6 +419,34 @@ impl Machine {
         }
     }
 
+    fn supervising(&mut self, id: ChildId, incarnation: u64) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.supervising |= child.incarnation == incarnation;
+        }
+    }
+
+    /// Its end is that failure, whatever it answers.
+    fn below_failed(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get(&id) else {
+            return;
+        };
+        if child.incarnation != incarnation {
+            return;
+        }
+        match child.phase {
+            Phase::Running(_) => self.ask(id, Cause::Nested, Fate::Judge, out),
+            // Asked already: what was planned then stands.
+            Phase::Stopping { .. }
+            | Phase::Abandoned { .. }
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Held
+            | Phase::Resting(_)
+            | Phase::Discarding { .. } => {}
+        }
+    }
+
     /// Asks a running incarnation to stop. Its end does what `fate` says.
     fn ask(&mut self, id: ChildId, cause: Cause, fate: Fate, out: &mut Vec<Command>) {
         let hard = self.mode.hard_deadline();
@@ -427,10 +462,11 @@ impl Machine {
         let incarnation = child.incarnation;
         let deadline = child.stop_deadline(asked, hard);
         // A supervisor is told the deadline, but has no timer here: it reports in time itself.
-        let timer = if child.policy.stop_timeout.is_some() {
-            deadline
-        } else {
-            Moment::NEVER
+        let timer = match (child.policy.stop_timeout, child.supervising) {
+            (None, _) => Moment::NEVER,
+            (Some(_), false) => deadline,
+            // What runs below it gets the same deadline, and says who hangs there.
+            (Some(_), true) => deadline.plus(SUPERVISE_GRACE),
         };
         self.put(
             id,

@@ -33,7 +33,7 @@ impl Machine {
         match child.phase {
             Phase::Running(_) => self.ask(id, Cause::Ordered, Fate::STOPPED_BY_HAND, out),
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
                     self.change_fate(id, Fate::STOPPED_BY_HAND)
                 }
                 Fate::Remove => {}
@@ -59,13 +59,13 @@ impl Machine {
             // It runs, or starts as soon as those that restart with it have ended.
             Phase::Running(_) | Phase::Held | Phase::Discarding { .. } => {}
             Phase::Stopping { fate, .. } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
                     self.change_fate(id, Fate::START_BY_HAND)
                 }
                 Fate::Remove => {}
             },
             Phase::Abandoned { fate } => match fate {
-                Fate::Start { .. } | Fate::Stay(_) | Fate::Park => {
+                Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
                     self.start_beside_abandoned(id, out)
                 }
                 Fate::Remove => {}

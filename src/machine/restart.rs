@@ -46,7 +46,7 @@ impl Child {
         match self.phase {
             Phase::Running(_) if self.policy.restart == Restart::Never => Joins::Bystander,
             Phase::Running(_) => Joins::Alive,
-            Phase::Stopping { fate, .. } if fate.is_start() => Joins::Alive,
+            Phase::Stopping { fate, .. } if fate.may_start() => Joins::Alive,
             Phase::Backoff {
                 until,
                 suspended: false,
@@ -188,7 +188,7 @@ impl Machine {
         let stays = match phase {
             Phase::Running(_) => wave.stop.contains(&id),
             Phase::Held => true,
-            Phase::Stopping { fate, .. } => fate.is_start() || !is_member,
+            Phase::Stopping { fate, .. } => fate.may_start() || !is_member,
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }

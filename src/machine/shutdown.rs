@@ -121,7 +121,7 @@ impl Machine {
             return;
         };
         match &mut child.phase {
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } if fate.is_start() => {}
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } if fate.may_start() => {}
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
