@@ -7,7 +7,9 @@ use std::thread;
 use backstay::{Backoff, Context, Spec, Supervisor};
 
 use crate::common::process::leaves_nothing;
-use crate::common::{Tally, counted, ending, fails, ms, obedient, secs, unlimited, wait_for};
+use crate::common::{
+    Tally, add_running, counted, ending, fails, ms, obedient, secs, timed, unlimited, wait_for,
+};
 
 /// 1,000 adds and removes from 8 threads; some services fail all the time.
 #[test]
@@ -89,7 +91,8 @@ fn calls_from_eight_threads_during_a_stop() {
                         }
                     }
                     // Removed while the others are stopped, or too late for that.
-                    let _ = app.remove_and_wait(id, secs(30));
+                    let (answer, took) = timed(|| app.remove_and_wait(id, secs(30)));
+                    assert!(took < secs(10), "{answer:?} after {took:?}");
                 });
             }
             begun.reach(8);
@@ -110,13 +113,8 @@ fn stop_from_many_threads() {
     leaves_nothing("api::stop_from_many_threads", 10, || {
         let app = unlimited("app");
         let ends = Tally::new();
-        app.add("a", ending(&ends, obedient())).unwrap();
         app.start().unwrap();
-        wait_for("it runs", || {
-            app.report()
-                .find("app.a")
-                .is_some_and(|a| a.state().is_alive())
-        });
+        add_running(&app, "a", ending(&ends, obedient()));
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
