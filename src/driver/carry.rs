@@ -311,6 +311,7 @@ impl Run {
         if let Some(mut slot) = slot {
             // Discarded with the values, all but what a late end has brought.
             self.forgotten.append(&mut slot.trash);
+            self.forgotten.extend(slot.last_failure.take());
         }
         self.forgotten.extend(evicted);
         if self.forgotten.len() >= FORGOTTEN_MAX {
