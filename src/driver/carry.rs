@@ -1,6 +1,6 @@
 //! Carrying out the machine's commands, in their order. Nothing here blocks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -166,7 +166,7 @@ impl Run {
             return;
         };
         debug_assert_eq!(incarnation.number, number);
-        let Some(body) = slot.body.clone() else {
+        let Some(body) = &slot.body else {
             return;
         };
         let deadline = match clock.instant(deadline) {
@@ -174,22 +174,24 @@ impl Run {
             None => body.own_deadline(),
         };
         let has_interrupt = body.has_interrupt;
+        // Not a reference that counts: the service's thread may have dropped its own by the time
+        // `ask` returns, and ours would be the last.
+        let body = Arc::downgrade(body);
         let values = if discard { slot.body.take() } else { None };
         let stop = Stop {
             cause,
             deadline,
             discard: values.map(|body| body as _),
         };
-        let body = match incarnation.life.ask(stop, has_interrupt) {
-            Ok(handout) => {
-                self.hand_out(&incarnation, &body, handout);
-                None
-            }
+        match incarnation.life.ask(stop, has_interrupt) {
+            Ok(handout) => self.hand_out(&incarnation, &body, handout),
             // Its end is on the way; the values stay here.
-            Err(_too_late) => Some(body),
-        };
-        if let (Some(body), Some(slot)) = (body, self.engine.slots.get_mut(&id)) {
-            slot.body = Some(body);
+            Err(too_late) => {
+                let values = too_late.discard.and_then(|v| v.downcast::<Body>().ok());
+                if values.is_some() {
+                    slot.body = values;
+                }
+            }
         }
     }
 
@@ -197,18 +199,23 @@ impl Run {
     pub(super) fn hand_out(
         &self,
         incarnation: &Arc<Incarnation>,
-        body: &Arc<Body>,
+        body: &Weak<Body>,
         handout: Handout,
     ) {
         let interrupt = handout.interrupt.then_some(HookKind::Interrupt);
         let hooks = handout.hooks.into_iter().map(HookKind::OnStop);
         for what in interrupt.into_iter().chain(hooks) {
+            let body = match what {
+                // Still there: the thread waits for its hooks before it drops anything.
+                HookKind::Interrupt => body.upgrade(),
+                HookKind::OnStop(_) => None,
+            };
             self.tree.stop_threads.push(StopJob::Hook {
                 ticket: HookTicket {
                     incarnation: incarnation.clone(),
                     what,
                 },
-                body: body.clone(),
+                body,
                 fence: self.fence.clone(),
             });
         }
@@ -307,6 +314,7 @@ impl Run {
         if let Some(mut slot) = slot {
             // Discarded with the values, all but what a late end has brought.
             self.forgotten.append(&mut slot.trash);
+            self.forgotten.extend(slot.last_failure.take());
         }
         self.forgotten.extend(evicted);
         if self.forgotten.len() >= FORGOTTEN_MAX {

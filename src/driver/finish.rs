@@ -75,7 +75,7 @@ impl Run {
                 discard: None,
             };
             if let Ok(handout) = incarnation.life.ask(stop, body.has_interrupt) {
-                self.hand_out(incarnation, body, handout);
+                self.hand_out(incarnation, &Arc::downgrade(body), handout);
             }
         }
         Error::new(ErrorKind::Failed, text)

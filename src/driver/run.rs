@@ -309,7 +309,11 @@ impl Run {
             incarnation,
             end,
         });
-        self.current = None;
+        let failure = self.current.take().and_then(|current| current.failure);
+        if !self.engine.slots.contains_key(&child) {
+            // Its slot has no reference any more, so ours may be the last.
+            self.forgotten.extend(failure);
+        }
     }
 
     fn answer(&mut self, ticket: Ticket) {

@@ -40,7 +40,8 @@ struct State {
 pub(crate) enum Job {
     Hook {
         ticket: HookTicket,
-        body: Arc<Body>,
+        /// For the interrupt hook.
+        body: Option<Arc<Body>>,
         fence: Option<Arc<Fence>>,
     },
     /// An `on_stop` closure that was registered after the request.
@@ -127,7 +128,7 @@ impl Job {
                 ticket,
                 body,
                 fence,
-            } => run_hook(ticket, Some(body), fence),
+            } => run_hook(ticket, body, fence),
             Job::LateHook { ticket, fence } => run_hook(ticket, None, fence),
             Job::Discard {
                 body,
@@ -153,19 +154,25 @@ impl Job {
 
     fn give_up(self) {
         match self {
-            // The service's thread has another reference to the body.
-            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => {
-                let incarnation = &ticket.incarnation;
-                let text = Arc::from("no thread for the stop hook: only the stop signal goes out");
-                incarnation
-                    .home
-                    .emit(incarnation.number, EventKind::Log { text });
+            Job::Hook { ticket, body, .. } => {
+                // The service's thread has another reference, as long as there is the ticket.
+                drop(body);
+                give_up_hook(&ticket);
             }
+            Job::LateHook { ticket, .. } => give_up_hook(&ticket),
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
             Job::Bury { bodies, trash, .. } => std::mem::forget((bodies, trash)),
         }
     }
+}
+
+fn give_up_hook(ticket: &HookTicket) {
+    let incarnation = &ticket.incarnation;
+    let text = Arc::from("no thread for the stop hook: only the stop signal goes out");
+    incarnation
+        .home
+        .emit(incarnation.number, EventKind::Log { text });
 }
 
 fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence>>) {

@@ -68,6 +68,11 @@ pub(crate) fn mapped_bytes() -> usize {
     kib * 1024
 }
 
+/// glibc gives back the stack of a thread that has ended when the next one ends.
+fn sweep_stacks() {
+    std::thread::spawn(|| {}).join().unwrap();
+}
+
 /// What this process is there for, if it is the child of a test.
 pub(crate) fn role() -> Option<String> {
     std::env::var(ROLE).ok()
@@ -152,6 +157,7 @@ pub(crate) fn leaves_nothing(test: &str, rounds: u32, round: impl Fn()) {
             round();
         }
         wait_threads(threads_before);
+        sweep_stacks();
         let (maps_before, bytes_before) = (maps(), mapped_bytes());
         for _ in 0..rounds {
             round();
@@ -159,9 +165,10 @@ pub(crate) fn leaves_nothing(test: &str, rounds: u32, round: impl Fn()) {
         wait_threads(threads_before);
         assert_eq!(descriptors(), descriptors_before, "descriptors");
         // The kernel takes a moment longer for a stack than for its thread.
-        wait_for("the maps are gone", || maps() <= maps_before + MAPS_SLACK);
-        wait_for("the memory is gone", || {
-            mapped_bytes() <= bytes_before + MAPPED_BYTES_SLACK
+        wait_for("the maps and the memory are gone", || {
+            sweep_stacks();
+            maps() <= maps_before + MAPS_SLACK
+                && mapped_bytes() <= bytes_before + MAPPED_BYTES_SLACK
         });
     });
 }

@@ -1,13 +1,19 @@
 //! Many callers at once, and handles that go away.
 
+use std::error::Error;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use backstay::{Backoff, Context, Spec, Supervisor};
+use crossbeam_channel::{RecvTimeoutError, Sender, unbounded};
 
 use crate::common::process::leaves_nothing;
-use crate::common::{Tally, counted, ending, fails, ms, obedient, secs, unlimited, wait_for};
+use crate::common::{
+    PATIENCE, Tally, add_running, counted, ending, fails, ms, obedient, secs, timed, unlimited,
+    wait_for,
+};
 
 /// 1,000 adds and removes from 8 threads; some services fail all the time.
 #[test]
@@ -89,7 +95,8 @@ fn calls_from_eight_threads_during_a_stop() {
                         }
                     }
                     // Removed while the others are stopped, or too late for that.
-                    let _ = app.remove_and_wait(id, secs(30));
+                    let (answer, took) = timed(|| app.remove_and_wait(id, secs(30)));
+                    assert!(took < secs(10), "{answer:?} after {took:?}");
                 });
             }
             begun.reach(8);
@@ -110,13 +117,8 @@ fn stop_from_many_threads() {
     leaves_nothing("api::stop_from_many_threads", 10, || {
         let app = unlimited("app");
         let ends = Tally::new();
-        app.add("a", ending(&ends, obedient())).unwrap();
         app.start().unwrap();
-        wait_for("it runs", || {
-            app.report()
-                .find("app.a")
-                .is_some_and(|a| a.state().is_alive())
-        });
+        add_running(&app, "a", ending(&ends, obedient()));
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -162,7 +164,7 @@ fn last_handle_dropped_while_everything_runs() {
 fn handle_from_a_context_is_no_owner() {
     leaves_nothing("api::handle_from_a_context_is_no_owner", 10, || {
         let app = unlimited("app");
-        let (told, handles) = crossbeam_channel::unbounded();
+        let (told, handles) = unbounded();
         let ends = Tally::new();
         let service = move |ctx: &Context| {
             told.send((ctx.supervisor().clone(), ctx.root().clone(), ctx.clone()))?;
@@ -198,4 +200,81 @@ fn last_handle_dropped_before_the_start() {
         drop(app);
         wait_for("the value is dropped", || Arc::strong_count(&value) == 1);
     });
+}
+
+/// Tells on which thread it is dropped.
+struct Tracked(Sender<ThreadId>);
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        // The test may be over.
+        let _ = self.0.send(thread::current().id());
+    }
+}
+
+impl fmt::Debug for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tracked")
+    }
+}
+
+impl fmt::Display for Tracked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tracked")
+    }
+}
+
+impl Error for Tracked {}
+
+/// Neither the value, nor an error, nor a closure: each `Drop` may block.
+#[test]
+fn user_values_are_not_dropped_on_the_supervisor_thread() {
+    const SERVICES: usize = 100;
+    leaves_nothing(
+        "api::user_values_are_not_dropped_on_the_supervisor_thread",
+        3,
+        || {
+            let app = unlimited("app");
+            let (tell, dropped_on) = unbounded();
+            let serving = thread::spawn({
+                let app = app.clone();
+                move || {
+                    app.serve().unwrap();
+                    thread::current().id()
+                }
+            });
+            let service = move |errors: u64| {
+                let (tell, value) = (tell.clone(), Tracked(tell.clone()));
+                move |ctx: &Context| {
+                    let _value = &value;
+                    if ctx.incarnation() <= errors {
+                        return Err(Tracked(tell.clone()).into());
+                    }
+                    let captured = Tracked(tell.clone());
+                    let _guard = ctx.on_stop(move || drop(captured));
+                    ctx.wait_stop();
+                    Ok(())
+                }
+            };
+            for i in 0..SERVICES {
+                let id = add_running(&app, &format!("s{i}"), service(i as u64 % 3));
+                match i % 4 {
+                    0 => app.remove_and_wait(id, secs(30)).unwrap(),
+                    1 => app.restart_service(id).unwrap(),
+                    2 => app.stop_service(id).unwrap(),
+                    _ => {}
+                }
+            }
+            assert!(app.stop().is_empty());
+            let supervisor = serving.join().unwrap();
+            drop((app, service));
+            let end = loop {
+                match dropped_on.recv_timeout(PATIENCE) {
+                    Ok(thread) => assert_ne!(thread, supervisor),
+                    Err(end) => break end,
+                }
+            };
+            assert_eq!(end, RecvTimeoutError::Disconnected, "all are dropped");
+        },
+    );
 }
