@@ -101,8 +101,12 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) fn end(mut self) -> Ended {
-        let until = Instant::now() + DEADLINE;
+    pub(crate) fn end(self) -> Ended {
+        self.end_within(DEADLINE)
+    }
+
+    pub(crate) fn end_within(mut self, time: Duration) -> Ended {
+        let until = Instant::now() + time;
         while self.next_line(until).is_some() {}
         // Both streams are closed, so that it is about to end.
         let status = self.child.wait().unwrap();

@@ -55,8 +55,8 @@ fn second_signal_forces() {
     let mut process = Process::start(&mut again(NAME));
     process.wait_line("app.q runs");
     process.signal("TERM");
-    // Then the first one has been acted on, and `p` is asked next.
-    process.wait_line("app.q ends");
+    // `q` has ended by then.
+    process.wait_line("app.p is asked");
     let forced = Instant::now();
     process.signal("TERM");
     let line = process.wait_line("run is Err");
@@ -140,8 +140,11 @@ fn obedient(ctx: &Context) -> ServiceResult {
     Ok(())
 }
 
+/// Says when it is asked to end, and doesn't.
 fn hung(ctx: &Context) -> ServiceResult {
     println!("{} runs", ctx.path());
+    ctx.wait_stop();
+    println!("{} is asked", ctx.path());
     loop {
         std::thread::park();
     }
