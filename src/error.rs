@@ -88,6 +88,7 @@ impl Error {
         error
     }
 
+    #[cfg(all(unix, feature = "signals"))]
     pub(crate) fn forced(text: impl Into<String>, unstopped: Vec<Unstopped>) -> Error {
         let mut error = Error::new(ErrorKind::Timeout, text);
         error.0.unstopped = unstopped;

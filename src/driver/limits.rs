@@ -7,7 +7,7 @@
 //!
 //! Counting reads `/proc/self/maps`, which takes longer the more there are. It is done again only
 //! when the last count may be off by a good part of what was left, or is older than a hundred times
-//! what it took.
+//! what it took; a refusal is forgotten ten times sooner, because room may have been made.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,9 @@ const USED_PART_MAX: usize = 8;
 
 /// A count takes at most one part in this many of the time.
 const AGE_PER_COST: u32 = 100;
+
+/// The same while there is no room: about half a second, when all 65,530 maps are counted.
+const REFUSAL_AGE_PER_COST: u32 = 10;
 
 static LAST: Mutex<Option<Counted>> = Mutex::new(None);
 
@@ -51,21 +54,18 @@ pub(crate) fn check_room(threads: usize) -> Result<(), Error> {
         Some(counted) if counted.is_good_for(need) => counted,
         stale => stale.insert(count()),
     };
-    let Some(left) = counted.left else {
-        return Ok(());
-    };
-    let left = left.saturating_sub(counted.used);
-    if need.saturating_add(MAPS_RESERVE) > left {
-        return Err(Error::new(
+    match counted.left {
+        Some(left) if !counted.has_room(need) => Err(Error::new(
             ErrorKind::Full,
             format!(
                 "vm.max_map_count: {threads} more threads need {need} of the process's memory maps; \
-                 {left} of {} are left, and {MAPS_RESERVE} are kept free",
+                 {} of {} are left, and {MAPS_RESERVE} are kept free",
+                left.saturating_sub(counted.used),
                 counted.max
             ),
-        ));
+        )),
+        Some(_) | None => Ok(()),
     }
-    Ok(())
 }
 
 /// As [`check_room`] for one thread that is going to be started now.
@@ -80,9 +80,19 @@ pub(crate) fn take_room() -> Result<(), Error> {
 impl Counted {
     fn is_good_for(&self, need: usize) -> bool {
         let Some(left) = self.left else { return true };
+        let age_per_cost = if self.has_room(need) {
+            AGE_PER_COST
+        } else {
+            REFUSAL_AGE_PER_COST
+        };
         self.used.saturating_add(need) <= left / USED_PART_MAX
             && clock::now().saturating_duration_since(self.at)
-                <= self.cost.saturating_mul(AGE_PER_COST)
+                <= self.cost.saturating_mul(age_per_cost)
+    }
+
+    fn has_room(&self, need: usize) -> bool {
+        self.left
+            .is_none_or(|left| left.saturating_sub(self.used) >= need.saturating_add(MAPS_RESERVE))
     }
 }
 
