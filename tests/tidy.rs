@@ -781,8 +781,8 @@ fn files(folder: &str) -> Vec<(String, String)> {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(&folder);
-        for entry in fs::read_dir(&path).expect(&folder) {
-            let entry = entry.expect(&folder);
+        let entries = fs::read_dir(&path).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        for entry in entries.map_while(Result::ok) {
             let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
             if entry.path().is_dir() {
                 folders.push(name);
@@ -798,7 +798,8 @@ fn files(folder: &str) -> Vec<(String, String)> {
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+        .unwrap_or_else(|e| panic!("{path}: {e}"))
 }
 
 fn assert_clean(complaints: &[String]) {
