@@ -39,6 +39,7 @@
 //! | [services](#services) | [`Service`], [`service_fn`], [`Context`], [`Spec`], [`Exit`] |
 //! | [stopping](#stopping) | [`Context`], [`OnStop`], [`Stopping`], [`StopCause`], [`StopReport`], [`StopOrder`] |
 //! | [failures and limits](#failures-and-limits) | [`Failure`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
+//! | [restarting together](#restarting-together) | [`Strategy`], [`Spec::group`] |
 //! | [trees](#trees) | [`Supervisor`], [`SupervisorBuilder`], [`AutoShutdown`], [`ServiceId`] |
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
 //! | [guarantees and their limits](#guarantees-and-their-limits) | [`Unstopped`], [`MAX_SERVICES`] |
@@ -153,6 +154,36 @@
 //! let error = app.serve().unwrap_err(); // this thread is the supervisor's
 //! assert_eq!(error.kind(), ErrorKind::Failed);
 //! assert_eq!(error.failure().unwrap().incarnation(), 3);
+//! # Ok::<(), backstay::Error>(())
+//! ```
+//!
+//! # Restarting together
+//!
+//! A [`Strategy`] says who else restarts when a service fails: nobody, everybody, or those added
+//! after it, as in Erlang. [`Spec::group`] does so for the services of one name. Who restarts along
+//! is asked to stop in reverse order; when all have ended, they start in order. It is one failure
+//! and counts once.
+//!
+//! ```
+//! use backstay::{Context, Strategy, Supervisor};
+//!
+//! let app = Supervisor::builder("app").strategy(Strategy::RestForOne).build()?;
+//! let mut events = app.subscribe(64);
+//! for name in ["database", "cache", "web"] {
+//!     app.add(name, |ctx: &Context| {
+//!         if ctx.name() == "cache" && ctx.incarnation() == 1 {
+//!             return Err("out of memory".into());
+//!         }
+//!         ctx.wait_stop();
+//!         Ok(())
+//!     })?;
+//! }
+//! app.start()?;
+//!
+//! // The cache fails; what was added after it restarts along, what was added before does not.
+//! assert!(events.any(|event| event.path() == "app.web" && event.incarnation() == 2));
+//! assert_eq!(app.report().find("app.database").unwrap().incarnation(), 1);
+//! # assert!(app.stop().is_empty());
 //! # Ok::<(), backstay::Error>(())
 //! ```
 //!
