@@ -21,8 +21,8 @@ use crate::supervisor::Supervisor;
 /// a process can have about 16,000 threads.
 pub const MAX_SERVICES: usize = 16_000;
 
-/// Configures a [`Supervisor`]. What is set for services holds for those whose [`Spec`] doesn't
-/// set it.
+/// Configures a [`Supervisor`]. What is set for services holds for those whose
+/// [`Spec`](crate::Spec) doesn't set it.
 ///
 /// ```
 /// use backstay::{Backoff, Limit, StopOrder, Supervisor};
