@@ -21,8 +21,8 @@ use crate::supervisor::Supervisor;
 /// a process can have about 16,000 threads.
 pub const MAX_SERVICES: usize = 16_000;
 
-/// Configures a [`Supervisor`]. What is set for services holds for those whose [`Spec`] doesn't
-/// set it.
+/// Configures a [`Supervisor`]. What is set for services holds for those whose
+/// [`Spec`](crate::Spec) doesn't set it.
 ///
 /// ```
 /// use backstay::{Backoff, Limit, StopOrder, Supervisor};
@@ -78,7 +78,8 @@ impl SupervisorBuilder {
         self
     }
 
-    /// How many failures of its services together are too many; suture's decaying count unless set.
+    /// How many failures of its services together are too many, and what follows; suture's decaying
+    /// count and pause unless set ([`Limit::default`]).
     pub fn limit(mut self, limit: Limit) -> SupervisorBuilder {
         self.limit = limit;
         self
@@ -98,31 +99,33 @@ impl SupervisorBuilder {
 
     /// A hard deadline for its whole stop: who has not been asked by then is asked then, and all
     /// that still run are reported. Unset, it takes as long as its services need: the sum of their
-    /// timeouts, or with [`StopOrder::Parallel`] the longest.
+    /// timeouts, or with [`StopOrder::Parallel`] the longest. Zero waits for nobody.
     pub fn stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
         self.stop_timeout = Some(timeout);
         self
     }
 
-    /// How long each of its services may take to stop; 10 s unless set. Not for supervisors below it.
+    /// How long each of its services may take to stop; [`DEFAULT_STOP_TIMEOUT`], 10 s, unless set. Not
+    /// for supervisors below it. Zero waits for nobody: whoever runs is abandoned.
     pub fn service_stop_timeout(mut self, timeout: Duration) -> SupervisorBuilder {
         self.service_stop_timeout = timeout;
         self
     }
 
-    /// Whether it stops when its significant services have ended.
+    /// Whether it stops when its significant services have ended; [`AutoShutdown::Never`] unless set.
     pub fn auto_shutdown(mut self, when: AutoShutdown) -> SupervisorBuilder {
         self.auto_shutdown = when;
         self
     }
 
-    /// How many services it may have; [`MAX_SERVICES`] unless set.
+    /// How many services it may have, abandoned ones included; [`MAX_SERVICES`] unless set. One too
+    /// many is refused with [`ErrorKind::Full`](crate::ErrorKind::Full); zero takes none.
     pub fn max_services(mut self, max: usize) -> SupervisorBuilder {
         self.max_services = max;
         self
     }
 
-    /// What a panic of its services means.
+    /// What a panic of its services means; [`PanicPolicy::Restart`] unless set.
     pub fn panic_policy(mut self, policy: PanicPolicy) -> SupervisorBuilder {
         self.panic_policy = policy;
         self
@@ -145,7 +148,7 @@ impl SupervisorBuilder {
     }
 
     /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) from below ends this supervisor alone, not
-    /// its parent.
+    /// its parent, which doesn't count it (suture's `DontPropagateTermination`).
     pub fn dont_propagate_termination(mut self) -> SupervisorBuilder {
         self.propagates_termination = false;
         self

@@ -98,7 +98,8 @@ pub enum EventKind {
         /// Why.
         cause: StopCause,
     },
-    /// It ended after it was asked to, or was not running when it was asked.
+    /// It ended after it was asked to, or answered [`Exit::Bounce`](crate::Exit::Bounce) or
+    /// [`Exit::Missing`](crate::Exit::Missing), or `stop_service` found it not running.
     Stopped {
         /// What came back after the request, if it was not `Ok`.
         answer: Option<Failure>,

@@ -71,7 +71,7 @@ impl Spec {
         self
     }
 
-    /// How long it waits after a failure.
+    /// How long it waits after a failure; unless set, what the supervisor's builder says.
     pub fn backoff(mut self, backoff: Backoff) -> Spec {
         self.backoff = Some(backoff);
         self
@@ -83,21 +83,23 @@ impl Spec {
         self
     }
 
-    /// A limit of its own: its failures don't count against its supervisor's then.
+    /// A limit of its own: its failures don't count against its supervisor's then. None unless set.
     pub fn limit(mut self, limit: Limit) -> Spec {
         self.limit = Some(limit);
         self
     }
 
     /// How long it may take to stop before it is abandoned. Of a supervisor: a hard deadline for
-    /// its whole tree; unset, that is as long as its services need.
+    /// its whole tree; unset, that is as long as its services need. Of another service unset: what
+    /// the supervisor's builder says. Zero waits for nothing: a service that runs is abandoned.
     pub fn stop_timeout(mut self, timeout: Duration) -> Spec {
         self.stop_timeout = Some(timeout);
         self
     }
 
     /// It must call [`Context::ready`](crate::Context::ready) within this time after each start;
-    /// else it has failed.
+    /// else it has failed: [`FailureKind::ReadyTimeout`](crate::FailureKind::ReadyTimeout). Unless set
+    /// it counts as ready once it runs.
     pub fn ready_timeout(mut self, timeout: Duration) -> Spec {
         self.ready_timeout = Some(timeout);
         self
@@ -112,13 +114,14 @@ impl Spec {
     }
 
     /// Its end by itself may end the supervisor: see
-    /// [`AutoShutdown`](crate::AutoShutdown). Refused for [`Restart::Always`].
+    /// [`AutoShutdown`](crate::AutoShutdown). Refused for [`Restart::Always`] and, when it is added,
+    /// by a supervisor with [`AutoShutdown::Never`](crate::AutoShutdown::Never).
     pub fn significant(mut self) -> Spec {
         self.significant = true;
         self
     }
 
-    /// What a panic means.
+    /// What a panic means; unless set, what the supervisor's builder says.
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Spec {
         self.panic_policy = Some(policy);
         self

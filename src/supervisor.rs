@@ -145,10 +145,14 @@ impl Supervisor {
     /// Adds several services, all or none; the ids are in the order given.
     ///
     /// # Errors
-    /// A bad name, a duplicate one, a field with an impossible value, the bound of
-    /// [`max_services`](SupervisorBuilder::max_services) or of the system's threads reached, a
-    /// supervisor that has a parent already, or a supervisor that is stopping or stopped. The text
-    /// names the field and the service. A refused service is dropped here and never runs.
+    /// The text names the field and the service. A refused service is dropped here and never runs.
+    ///
+    /// | kind | |
+    /// |---|---|
+    /// | [`BadName`](ErrorKind::BadName), [`DuplicateName`](ErrorKind::DuplicateName) | the name may not be used, or is taken |
+    /// | [`Invalid`](ErrorKind::Invalid) | a field with an impossible value, or a supervisor that has a parent already |
+    /// | [`Full`](ErrorKind::Full) | the bound of [`max_services`](SupervisorBuilder::max_services), or of the threads that the system allows |
+    /// | [`Stopping`](ErrorKind::Stopping), [`Stopped`](ErrorKind::Stopped) | this supervisor takes no more services |
     pub fn add_all(&self, specs: impl IntoIterator<Item = Spec>) -> Result<Vec<ServiceId>, Error> {
         let specs: Vec<Spec> = specs.into_iter().collect();
         if let Some(invalid) = &self.core.settings.invalid {
@@ -427,7 +431,8 @@ impl Supervisor {
     }
 
     /// The events of this supervisor and everything below it from now on. `capacity`: how many may
-    /// wait to be read; further ones are dropped and counted. Zero takes none.
+    /// wait to be read; further ones are dropped and counted. With zero only what somebody is waiting
+    /// for in [`recv`](Events::recv) gets through.
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> Events {
         self.core.hub.subscribe(capacity)

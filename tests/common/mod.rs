@@ -358,11 +358,17 @@ impl<S: Service> Service for Watched<S> {
     }
 }
 
+/// Lets time pass that is part of the case: how long a service needs, or how long nothing may happen.
+/// Never to let something happen; [`wait_for`] does that.
+pub(crate) fn pass(time: Duration) {
+    std::thread::sleep(time);
+}
+
 /// Needs `time` to end after it was asked to.
 pub(crate) fn slow_to_stop(time: Duration) -> impl Service {
     move |ctx: &Context| {
         ctx.wait_stop();
-        std::thread::sleep(time);
+        pass(time);
         Ok(())
     }
 }

@@ -66,7 +66,7 @@ fn on_stop_after_the_request_runs_at_once() {
     let (told, calls) = unbounded();
     let service = move |ctx: &Context| {
         ctx.wait_stop();
-        thread::sleep(ms(100));
+        crate::common::pass(ms(100));
         let (called, call) = unbounded();
         let registered = Instant::now();
         let guard = ctx.on_stop(move || called.send(registered.elapsed()));

@@ -7,7 +7,9 @@ use backstay::{
 };
 use crossbeam_channel::unbounded;
 
-use crate::common::process::{child, in_own_process, role};
+#[cfg(feature = "signals")]
+use crate::common::process::in_own_process;
+use crate::common::process::{child, role};
 use crate::common::{
     Gate, Recorder, fails, obedient, panics_once, secs, take, unlimited, wait_for,
 };
@@ -127,6 +129,7 @@ fn stopping_event_tells_the_cause() {
         significant_end_is_the_cause();
         order_is_the_cause();
     }
+    #[cfg(feature = "signals")]
     in_own_process(
         "events::stopping_event_tells_the_cause",
         signal_is_the_cause,
@@ -182,6 +185,7 @@ fn order_is_the_cause() {
 }
 
 /// In a child process, because a signal is the whole process's.
+#[cfg(feature = "signals")]
 fn signal_is_the_cause() {
     let app = Supervisor::new("app");
     let mut events = Recorder::of(&app);

@@ -82,7 +82,7 @@ fn remove_and_wait_waits_for_the_real_end() {
     let flag = ended.clone();
     let id = add_running(&app, "a", move |ctx: &Context| {
         ctx.wait_stop();
-        std::thread::sleep(ms(100));
+        crate::common::pass(ms(100));
         flag.store(true, Ordering::SeqCst);
         Ok(())
     });

@@ -146,7 +146,7 @@ fn stop_wins_over_a_start_under_way() {
         let ran = runs.get();
         assert_eq!(ends.get(), ran);
         // Nothing shall happen in this time.
-        thread::sleep(crate::common::ms(200));
+        crate::common::pass(crate::common::ms(200));
         assert_eq!(runs.get(), ran);
         assert!(
             app.report().iter().all(|s| !s.state().is_alive()),
