@@ -2,18 +2,17 @@
 //!
 //! The thread is kept over restarts. It ends when it is told to leave, when it has dropped its
 //! service's values, or when its supervisor has let go of the channel: after an abandonment the
-//! late thread tells its end, finds the channel closed and exits.
+//! late thread tells its end, finds nothing more to do and exits.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
 use super::body::Body;
 use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
+use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
@@ -51,7 +50,7 @@ pub(crate) struct Job {
 
 /// The supervisor's end of a service thread.
 pub(crate) struct Seat {
-    orders: Sender<Order>,
+    orders: OrderSender,
 }
 
 impl Seat {
@@ -59,28 +58,24 @@ impl Seat {
     ///
     /// # Errors
     /// No thread can be had; names the limit, or what the system said.
-    pub(crate) fn spawn(job: Job, fence: Option<Arc<Fence>>) -> Result<Seat, (Error, Job)> {
+    pub(crate) fn spawn(
+        job: Job,
+        fence: Option<Arc<Fence>>,
+    ) -> Result<Seat, (Error, Option<Order>)> {
         if let Err(full) = limits::take_room() {
-            return Err((full, job));
+            return Err((full, Some(Order::Run(job))));
         }
-        let (orders, inbox) = bounded(1);
         let mut builder =
             std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
         if let Some(bytes) = job.body.stack_size {
             builder = builder.stack_size(bytes);
         }
-        match builder.spawn(move || work(&inbox, fence)) {
-            Ok(_detached) => {
-                let seat = Seat { orders };
-                match seat.order(Order::Run(job)) {
-                    // There is room for one, and the thread has done nothing yet but wait.
-                    Ok(()) | Err(_) => Ok(seat),
-                }
-            }
+        let (orders, unopened) = orders(Order::Run(job));
+        match builder.spawn(move || work(unopened.open(), fence)) {
+            Ok(_detached) => Ok(Seat { orders }),
             Err(e) => {
-                let error =
-                    Error::new(ErrorKind::Spawn, format!("could not start the thread: {e}"));
-                Err((error, job))
+                let text = format!("could not start the thread: {e}");
+                Err((Error::new(ErrorKind::Spawn, text), orders.take_back()))
             }
         }
     }
@@ -90,19 +85,17 @@ impl Seat {
     /// # Errors
     /// The thread is gone; the order comes back.
     pub(crate) fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders
-            .try_send(order)
-            .map_err(crossbeam_channel::TrySendError::into_inner)
+        self.orders.send(order)
     }
 }
 
-fn work(inbox: &Receiver<Order>, fence: Option<Arc<Fence>>) {
+fn work(mut orders: OrderReceiver, fence: Option<Arc<Fence>>) {
     // The fence goes with the mark: after everything else, before the thread-locals.
     let _marked = mark::enter(Mark {
         fence: fence.clone(),
         ..Mark::default()
     });
-    while let Ok(order) = inbox.recv() {
+    while let Some(order) = orders.recv() {
         match order {
             Order::Run(job) => {
                 if run(job, fence.clone()) == Then::Leave {
