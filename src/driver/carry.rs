@@ -116,7 +116,11 @@ impl Run {
         };
         match Seat::spawn(job, self.fence.clone()) {
             Ok(seat) => slot.seat = Some(seat),
-            Err((error, job)) => self.could_not_start(id, number, &error, job),
+            Err((error, Some(Order::Run(job)))) => {
+                self.could_not_start(id, number, &error, job);
+            }
+            // Nobody else could have taken it.
+            Err((_, Some(Order::Leave(_) | Order::Discard { .. }) | None)) => {}
         }
     }
 

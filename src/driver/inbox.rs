@@ -8,6 +8,7 @@ use crossbeam_channel::{Receiver, at, never, select};
 use super::request::Ticket;
 use crate::link::clock;
 use crate::link::fact::Fact;
+use crate::link::spin::Spin;
 
 /// What a supervisor hears.
 pub(crate) enum Heard {
@@ -31,6 +32,7 @@ pub(crate) struct Inbox {
     /// A command that was taken, and how many facts were there then: those go first.
     held: Option<Ticket>,
     facts_first: usize,
+    spin: Spin,
 }
 
 impl Inbox {
@@ -41,6 +43,7 @@ impl Inbox {
             own: VecDeque::new(),
             held: None,
             facts_first: 0,
+            spin: Spin::default(),
         }
     }
 
@@ -76,16 +79,34 @@ impl Inbox {
             if self.held.is_some() || self.facts_first > 0 {
                 continue;
             }
-            let time = deadline.map_or_else(never, at);
-            select! {
-                recv(self.facts) -> fact => return fact.map_or_else(|_| self.lost(), Heard::Fact),
-                recv(self.commands) -> ticket => {
-                    let Ok(ticket) = ticket else { return self.lost() };
-                    self.held = Some(ticket);
-                    self.facts_first = self.facts.len();
-                }
-                recv(time) -> _ => return Heard::Time,
+            if let Some(heard) = self.sleep(deadline) {
+                return heard;
             }
+        }
+    }
+
+    /// Until something comes; a command is held then.
+    fn sleep(&mut self, deadline: Option<Instant>) -> Option<Heard> {
+        let (facts, commands) = (&self.facts, &self.commands);
+        let heard = self.spin.wait(
+            || !facts.is_empty() || !commands.is_empty(),
+            || {
+                let time = deadline.map_or_else(never, at);
+                select! {
+                    recv(facts) -> fact => fact.ok().map(Heard::Fact),
+                    recv(commands) -> ticket => ticket.ok().map(Heard::Command),
+                    recv(time) -> _ => Some(Heard::Time),
+                }
+            },
+        );
+        match heard {
+            Some(Heard::Command(ticket)) => {
+                self.held = Some(ticket);
+                self.facts_first = self.facts.len();
+                None
+            }
+            Some(heard) => Some(heard),
+            None => Some(self.lost()),
         }
     }
 

@@ -25,6 +25,7 @@ mod finish;
 mod inbox;
 pub(crate) mod limits;
 pub(crate) mod mark;
+mod orders;
 pub(crate) mod panic;
 pub(crate) mod request;
 mod run;

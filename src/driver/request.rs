@@ -6,12 +6,14 @@
 //! in is dropped on its own thread if it is refused.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::body::Body;
 use crate::error::{Error, ErrorKind};
 use crate::id::{ChildId, ServiceId};
+use crate::link::spin;
 use crate::machine::message::Policy;
 
 /// How many calls of one supervisor may wait to be read; more block, which is no harm, because
@@ -39,6 +41,8 @@ pub(crate) type Answer = Result<Vec<ServiceId>, Error>;
 struct Request {
     state: Mutex<RequestState>,
     answered: Condvar,
+    /// Set after the state for the last time, for a look without the lock.
+    over: AtomicBool,
 }
 
 enum RequestState {
@@ -68,6 +72,7 @@ pub(crate) fn request(ask: Ask) -> (Ticket, Pending) {
     let request = Arc::new(Request {
         state: Mutex::new(RequestState::Waiting(ask)),
         answered: Condvar::new(),
+        over: AtomicBool::new(false),
     });
     (Ticket(request.clone()), Pending(request))
 }
@@ -88,7 +93,7 @@ impl Ticket {
     /// Answers, and gives back what was refused.
     pub(crate) fn answer(self, answer: Answer, refused: Option<Ask>) {
         *self.0.state.lock() = RequestState::Answered(answer, refused);
-        self.0.answered.notify_one();
+        self.0.tell();
     }
 }
 
@@ -107,12 +112,21 @@ impl Drop for Ticket {
             answered => answered,
         };
         drop(state);
-        self.0.answered.notify_one();
+        self.0.tell();
+    }
+}
+
+impl Request {
+    fn tell(&self) {
+        self.over.store(true, Ordering::Release);
+        self.answered.notify_one();
     }
 }
 
 impl Pending {
     pub(crate) fn wait(self) -> Outcome {
+        // A supervisor that isn't busy answers sooner than a sleeper could be woken.
+        spin::look(|| self.0.over.load(Ordering::Acquire));
         let mut state = self.0.state.lock();
         loop {
             match std::mem::replace(&mut *state, RequestState::Fetched) {

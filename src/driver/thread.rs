@@ -2,19 +2,18 @@
 //!
 //! The thread is kept over restarts. It ends when it is told to leave, when it has dropped its
 //! service's values, or when its supervisor has let go of the channel: after an abandonment the
-//! late thread tells its end, finds the channel closed and exits.
+//! late thread tells its end, finds nothing more to do and exits.
 
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
+use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
@@ -52,7 +51,7 @@ pub(crate) struct Job {
 
 /// The supervisor's end of a service thread.
 pub(crate) struct Seat {
-    orders: Sender<Order>,
+    orders: OrderSender,
 }
 
 impl Seat {
@@ -60,28 +59,24 @@ impl Seat {
     ///
     /// # Errors
     /// No thread can be had; names the limit, or what the system said.
-    pub(crate) fn spawn(job: Job, fence: Option<Arc<Fence>>) -> Result<Seat, (Error, Job)> {
+    pub(crate) fn spawn(
+        job: Job,
+        fence: Option<Arc<Fence>>,
+    ) -> Result<Seat, (Error, Option<Order>)> {
         if let Err(full) = limits::take_room() {
-            return Err((full, job));
+            return Err((full, Some(Order::Run(job))));
         }
-        let (orders, inbox) = bounded(1);
         let mut builder =
             std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
         if let Some(bytes) = job.body.stack_size {
             builder = builder.stack_size(bytes);
         }
-        match builder.spawn(move || work(&inbox, fence)) {
-            Ok(_detached) => {
-                let seat = Seat { orders };
-                match seat.order(Order::Run(job)) {
-                    // There is room for one, and the thread has done nothing yet but wait.
-                    Ok(()) | Err(_) => Ok(seat),
-                }
-            }
+        let (orders, unopened) = orders(Order::Run(job));
+        match builder.spawn(move || work(unopened.open(), fence)) {
+            Ok(_detached) => Ok(Seat { orders }),
             Err(e) => {
-                let error =
-                    Error::new(ErrorKind::Spawn, format!("could not start the thread: {e}"));
-                Err((error, job))
+                let text = format!("could not start the thread: {e}");
+                Err((Error::new(ErrorKind::Spawn, text), orders.take_back()))
             }
         }
     }
@@ -91,15 +86,13 @@ impl Seat {
     /// # Errors
     /// The thread is gone; the order comes back.
     pub(crate) fn order(&self, order: Order) -> Result<(), Order> {
-        self.orders
-            .try_send(order)
-            .map_err(crossbeam_channel::TrySendError::into_inner)
+        self.orders.send(order)
     }
 }
 
 /// Holds the fence as long as the thread lives.
-fn work(inbox: &Receiver<Order>, _fence: Option<Arc<Fence>>) {
-    while let Ok(order) = inbox.recv() {
+fn work(mut orders: OrderReceiver, _fence: Option<Arc<Fence>>) {
+    while let Some(order) = orders.recv() {
         match order {
             Order::Run(job) => {
                 if run(job) == Then::Leave {

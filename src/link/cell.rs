@@ -1,11 +1,13 @@
 //! What is published of one service: written by its supervisor, read by everybody.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use super::life::Wake;
+use super::{clock, spin};
 use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::report::{End, State};
@@ -15,6 +17,8 @@ pub(crate) struct ServiceCell {
     pub(crate) name: Arc<str>,
     data: Mutex<CellData>,
     changed: Condvar,
+    /// Counts the updates, for a look without the lock.
+    updates: AtomicUsize,
 }
 
 /// An entry, consistent in itself.
@@ -60,12 +64,16 @@ impl ServiceCell {
                 orphaned: false,
             }),
             changed: Condvar::new(),
+            updates: AtomicUsize::new(0),
         }
     }
 
     /// Changes the entry and wakes who waits for it.
     pub(crate) fn update<R>(&self, change: impl FnOnce(&mut CellData) -> R) -> R {
-        let answer = change(&mut self.data.lock());
+        let mut data = self.data.lock();
+        let answer = change(&mut data);
+        self.updates.fetch_add(1, Ordering::Release);
+        drop(data);
         self.changed.notify_all();
         answer
     }
@@ -93,6 +101,7 @@ impl ServiceCell {
         give_up: impl Fn() -> bool,
         look: impl Fn(&CellData) -> Option<R>,
     ) -> Waited<R> {
+        let mut worth_a_look = deadline.is_none_or(|at| at > clock::now());
         let mut data = self.data.lock();
         loop {
             if let Some(found) = look(&data) {
@@ -100,6 +109,15 @@ impl ServiceCell {
             }
             if give_up() {
                 return Waited::GaveUp;
+            }
+            if worth_a_look {
+                // A removal is over sooner than a sleeper could be woken, if the service is prompt.
+                let seen = self.updates.load(Ordering::Acquire);
+                drop(data);
+                spin::look(|| self.updates.load(Ordering::Acquire) != seen);
+                data = self.data.lock();
+                worth_a_look = self.updates.load(Ordering::Acquire) != seen;
+                continue;
             }
             let timed_out = match deadline {
                 None => {

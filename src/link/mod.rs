@@ -6,3 +6,4 @@ pub(crate) mod clock;
 pub(crate) mod fact;
 pub(crate) mod hub;
 pub(crate) mod life;
+pub(crate) mod spin;

@@ -1,0 +1,76 @@
+//! W1 and W1e: one service that fails at once, as often as it is told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use backstay::crossbeam_channel::{Receiver, Sender, bounded, select};
+use backstay::{Context, ServiceResult, Supervisor};
+use parking_lot::Mutex;
+
+use super::{bare, unlimited};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum How {
+    Panic,
+    Error,
+}
+
+pub struct Flaky {
+    supervisor: Supervisor,
+    go: Sender<u64>,
+    took: Receiver<Duration>,
+}
+
+impl Flaky {
+    pub fn new(how: How) -> Flaky {
+        bare::install_hook();
+        let supervisor = unlimited("flaky");
+        let (go, took) = add(&supervisor, "service", how);
+        supervisor.start().unwrap();
+        Flaky {
+            supervisor,
+            go,
+            took,
+        }
+    }
+
+    /// The time from the first failure to running again after the `n`th.
+    pub fn round(&self, n: u64) -> Duration {
+        self.go.send(n).unwrap();
+        self.took.recv().unwrap()
+    }
+}
+
+impl Drop for Flaky {
+    fn drop(&mut self) {
+        self.supervisor.stop();
+    }
+}
+
+/// Adds such a service. It fails as often as a number sent says, then tells how long that took.
+pub fn add(supervisor: &Supervisor, name: &str, how: How) -> (Sender<u64>, Receiver<Duration>) {
+    let (go, orders) = bounded::<u64>(1);
+    let (done, took) = bounded(1);
+    let left = AtomicU64::new(0);
+    let begun = Mutex::new(None::<Instant>);
+    let service = move |ctx: &Context| -> ServiceResult {
+        if left.load(Ordering::Relaxed) == 0 {
+            if let Some(begun) = begun.lock().take() {
+                done.send(begun.elapsed())?;
+            }
+            let n = select! {
+                recv(orders) -> n => n?,
+                recv(ctx.stop_signal()) -> _ => return Ok(()),
+            };
+            left.store(n, Ordering::Relaxed);
+            *begun.lock() = Some(Instant::now());
+        }
+        left.fetch_sub(1, Ordering::Relaxed);
+        match how {
+            How::Panic => panic!("a service panics"),
+            How::Error => Err("a service fails".into()),
+        }
+    };
+    supervisor.add(name, service).unwrap();
+    (go, took)
+}

@@ -1,0 +1,35 @@
+//! The workloads of the benchmarks, and the bare limits beside them: what the same work costs with
+//! nothing but threads and channels.
+//!
+//! Each takes a number and answers a time, so that a benchmark can run them in turns: the machine
+//! drifts, and only a ratio of figures taken side by side means anything.
+
+// Each benchmark uses a part, and none of it is a library.
+#![allow(dead_code, unreachable_pub)]
+// A benchmark that can't go on has nothing better to do than to panic.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod bare;
+pub mod crowd;
+pub mod flaky;
+pub mod pairs;
+pub mod procfs;
+pub mod rounds;
+pub mod tree;
+
+use std::time::Duration;
+
+use backstay::{Limit, Supervisor};
+
+/// Long enough for everything.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A supervisor that restarts without end and shows no panics.
+pub fn unlimited(name: &str) -> Supervisor {
+    Supervisor::builder(name)
+        .limit(Limit::none())
+        .quiet_panics()
+        .max_services(100_000)
+        .build()
+        .unwrap()
+}

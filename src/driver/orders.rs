@@ -1,0 +1,139 @@
+//! The way of orders to a service thread: room for one, which is all that ever waits.
+//!
+//! Not a channel, because there is one for each thread: a bounded channel of crossbeam's takes about
+//! 1 KiB and spins before each sleep, which a thousand threads that fail in turns pay for.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::thread::Order;
+use crate::link::spin::Spin;
+
+struct Slot {
+    state: Mutex<State>,
+    /// Mirrors "there is something to see" for a look without the lock.
+    news: AtomicBool,
+    changed: Condvar,
+}
+
+struct State {
+    order: Option<Order>,
+    /// One end is gone.
+    closed: bool,
+}
+
+/// The supervisor's end.
+pub(crate) struct OrderSender(Arc<Slot>);
+
+/// The end of a thread that isn't there yet. Dropped it does nothing: the thread could not be
+/// started, and its order can be taken back.
+pub(crate) struct Unopened(Arc<Slot>);
+
+/// The thread's end.
+pub(crate) struct OrderReceiver {
+    slot: Arc<Slot>,
+    spin: Spin,
+}
+
+/// A way with its first order in it, so that a new thread need not wait for that.
+pub(crate) fn orders(first: Order) -> (OrderSender, Unopened) {
+    let slot = Arc::new(Slot {
+        state: Mutex::new(State {
+            order: Some(first),
+            closed: false,
+        }),
+        news: AtomicBool::new(true),
+        changed: Condvar::new(),
+    });
+    (OrderSender(slot.clone()), Unopened(slot))
+}
+
+impl Slot {
+    /// One end goes. What was not taken comes back.
+    fn close(&self) -> Option<Order> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let order = state.order.take();
+        self.news.store(true, Ordering::Release);
+        drop(state);
+        self.changed.notify_one();
+        order
+    }
+}
+
+impl OrderSender {
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// The thread is gone, or hasn't taken the order before; the order comes back.
+    pub(crate) fn send(&self, order: Order) -> Result<(), Order> {
+        let slot = &*self.0;
+        let mut state = slot.state.lock();
+        if state.closed || state.order.is_some() {
+            return Err(order);
+        }
+        state.order = Some(order);
+        slot.news.store(true, Ordering::Release);
+        drop(state);
+        slot.changed.notify_one();
+        Ok(())
+    }
+
+    /// The order that the thread hasn't taken.
+    pub(crate) fn take_back(self) -> Option<Order> {
+        self.0.close()
+    }
+}
+
+impl Drop for OrderSender {
+    /// The thread does what it was told last, and leaves.
+    fn drop(&mut self) {
+        let slot = &*self.0;
+        let mut state = slot.state.lock();
+        state.closed = true;
+        slot.news.store(true, Ordering::Release);
+        drop(state);
+        slot.changed.notify_one();
+    }
+}
+
+impl Unopened {
+    pub(crate) fn open(self) -> OrderReceiver {
+        OrderReceiver {
+            slot: self.0,
+            spin: Spin::default(),
+        }
+    }
+}
+
+impl OrderReceiver {
+    /// The next order; waits for it. `None`: there will be none.
+    pub(crate) fn recv(&mut self) -> Option<Order> {
+        let slot = &*self.slot;
+        self.spin.wait(
+            || slot.news.load(Ordering::Acquire),
+            || {
+                let mut state = slot.state.lock();
+                loop {
+                    if let Some(order) = state.order.take() {
+                        slot.news.store(false, Ordering::Release);
+                        return Some(order);
+                    }
+                    if state.closed {
+                        return None;
+                    }
+                    slot.changed.wait(&mut state);
+                }
+            },
+        )
+    }
+}
+
+impl Drop for OrderReceiver {
+    fn drop(&mut self) {
+        // What was not taken is dropped here, on the service's thread.
+        drop(self.slot.close());
+    }
+}
