@@ -52,8 +52,13 @@ pub(crate) enum Phase {
     /// An incarnation was asked to stop and didn't in time; or it is a supervisor that has ended
     /// and left threads behind.
     Abandoned { fate: Fate },
-    /// No incarnation; its values are being dropped.
-    Discarding { asked: Moment, deadline: Moment },
+    /// No incarnation; its values are being dropped. `abandoned`: for too long, and nobody waits
+    /// for that any more.
+    Discarding {
+        asked: Moment,
+        deadline: Moment,
+        abandoned: bool,
+    },
 }
 
 /// At rest: it will not start by itself.
@@ -167,8 +172,15 @@ impl Phase {
     /// Something of it is under way that a stop of the supervisor has to wait for.
     pub(crate) fn is_alive(self) -> bool {
         match self {
-            Phase::Running(_) | Phase::Stopping { .. } | Phase::Discarding { .. } => true,
-            Phase::Waiting { .. }
+            Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Discarding {
+                abandoned: false, ..
+            } => true,
+            Phase::Discarding {
+                abandoned: true, ..
+            }
+            | Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -290,8 +302,14 @@ impl Child {
             Phase::Running(Readiness::Assumed) => (State::Running, None),
             Phase::Running(Readiness::Awaited { .. }) => (State::Starting, None),
             Phase::Running(Readiness::Said) => (State::Ready, None),
-            Phase::Stopping { .. } | Phase::Discarding { .. } => (State::Stopping, None),
-            Phase::Abandoned { .. } => (State::Abandoned, None),
+            Phase::Stopping { .. }
+            | Phase::Discarding {
+                abandoned: false, ..
+            } => (State::Stopping, None),
+            Phase::Abandoned { .. }
+            | Phase::Discarding {
+                abandoned: true, ..
+            } => (State::Abandoned, None),
         };
         View {
             state,

@@ -20,7 +20,7 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        if child.incarnation != incarnation {
+        if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
             self.leftover_ended(id, incarnation, end.stragglers, out);
             return;
         }
@@ -52,7 +52,7 @@ impl Machine {
         }
     }
 
-    /// An incarnation that others have overlapped has ended.
+    /// An incarnation that others have overlapped, or will, has ended.
     fn leftover_ended(
         &mut self,
         id: ChildId,
@@ -73,6 +73,7 @@ impl Machine {
                 incarnation,
                 note: Note::EndedLate,
             });
+            self.overlap(id, out);
         }
     }
 
@@ -81,8 +82,9 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        if child.incarnation != incarnation {
+        if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
             child.leftovers.retain(|&l| l != incarnation);
+            self.overlap(id, out);
             return;
         }
         match child.phase {
@@ -104,16 +106,16 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Discarding { .. } => {
+            Phase::Discarding { abandoned, .. } => {
+                if abandoned {
+                    self.announce(id, Note::EndedLate, out);
+                }
                 self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
                 self.forget(id, out);
             }
-            Phase::Abandoned { .. } => {
-                self.announce(id, Note::EndedLate, out);
-                self.forget(id, out);
-            }
             // Nobody asked for it.
-            Phase::Waiting { .. }
+            Phase::Abandoned { .. }
+            | Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -221,23 +223,25 @@ impl Machine {
 
     /// A supervisor that left threads behind is not over before they are.
     fn settle_or_wait(&mut self, id: ChildId, fate: Fate, end: End, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get_mut(&id) else {
-            return;
-        };
+        // Without its values it can only go, whatever it answered.
+        let fate = if end.discarded { Fate::Remove } else { fate };
         if end.stragglers {
-            let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
-            if !overlaps {
-                self.put(id, Phase::Abandoned { fate });
-                return;
-            }
-            child.leftovers.push(child.incarnation);
+            self.put(id, Phase::Abandoned { fate });
+            self.overlap(id, out);
+            return;
         }
         self.settle(id, fate, end.discarded, out);
     }
 
     /// An abandoned incarnation has ended: if it starts again, then alone. The others that restart
     /// with it have not waited.
-    fn settle_late(&mut self, id: ChildId, fate: Fate, discarded: bool, out: &mut Vec<Command>) {
+    pub(super) fn settle_late(
+        &mut self,
+        id: ChildId,
+        fate: Fate,
+        discarded: bool,
+        out: &mut Vec<Command>,
+    ) {
         match fate {
             Fate::Start {
                 not_before,
@@ -315,7 +319,14 @@ impl Machine {
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
         self.held.remove(&id);
-        self.put(id, Phase::Discarding { asked, deadline });
+        self.put(
+            id,
+            Phase::Discarding {
+                asked,
+                deadline,
+                abandoned: false,
+            },
+        );
         out.push(Command::Discard { id });
     }
 
@@ -552,7 +563,7 @@ impl Machine {
                 not_before,
                 suspended: false,
                 ..
-            } if self.paused_until.is_none() && !self.affected(id).is_empty() => {
+            } if self.paused_until.is_none() => {
                 self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
             }
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {

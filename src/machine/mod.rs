@@ -608,7 +608,7 @@ impl Machine {
             }
             Phase::Running(Readiness::Awaited { .. }) => self.ready_timed_out(id, out),
             Phase::Stopping { asked, fate, .. } => self.abandon(id, asked, fate, out),
-            Phase::Discarding { asked, .. } => self.abandon(id, asked, Fate::Remove, out),
+            Phase::Discarding { asked, .. } => self.abandon_drop(id, asked, out),
             // No timer: `put` keeps `timers` and the phases together.
             Phase::Waiting { .. }
             | Phase::Queued { .. }
@@ -628,10 +628,6 @@ impl Machine {
         };
         child.stop_timeouts = child.stop_timeouts.saturating_add(1);
         let incarnation = child.incarnation;
-        let overlaps = fate.is_start() && child.leftovers.len() < child.policy.overlap_max;
-        if overlaps {
-            child.leftovers.push(incarnation);
-        }
         self.put(id, Phase::Abandoned { fate });
         self.announce(id, Note::Abandoned { waited }, out);
         out.push(Command::Abandon {
@@ -639,8 +635,55 @@ impl Machine {
             incarnation,
             waited,
         });
-        if overlaps {
-            self.settle(id, fate, false, out);
+        self.overlap(id, out);
+    }
+
+    /// An abandoned service that is to start doesn't wait for its old thread, if its spec allows
+    /// one more overlap.
+    fn overlap(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
+        let has_room = child.leftovers.len() < child.policy.overlap_max;
+        match child.phase {
+            Phase::Abandoned { fate } if fate.is_start() && has_room => {
+                child.leftovers.push(child.incarnation);
+                self.settle_late(id, fate, false, out);
+            }
+            // It doesn't start by itself, or when its old thread has ended.
+            Phase::Abandoned { .. }
+            | Phase::Waiting { .. }
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Held
+            | Phase::Resting(_)
+            | Phase::Running(_)
+            | Phase::Stopping { .. }
+            | Phase::Discarding { .. } => {}
         }
+    }
+
+    /// Gives up waiting for the values of a removed service to be dropped.
+    fn abandon_drop(&mut self, id: ChildId, asked: Moment, out: &mut Vec<Command>) {
+        let waited = self.now.since(asked);
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
+        child.stop_timeouts = child.stop_timeouts.saturating_add(1);
+        let incarnation = child.incarnation;
+        self.put(
+            id,
+            Phase::Discarding {
+                asked,
+                deadline: Moment::NEVER,
+                abandoned: true,
+            },
+        );
+        self.announce(id, Note::Abandoned { waited }, out);
+        out.push(Command::Abandon {
+            id,
+            incarnation,
+            waited,
+        });
     }
 }

@@ -14,7 +14,9 @@ impl Machine {
         };
         match child.phase {
             Phase::Running(_) => self.ask(id, Cause::Removed, Fate::Remove, out),
-            Phase::Stopping { .. } | Phase::Abandoned { .. } => self.change_fate(id, Fate::Remove),
+            Phase::Stopping { .. } | Phase::Abandoned { .. } => {
+                self.change_fate(id, Fate::Remove, Cause::Removed)
+            }
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
@@ -34,9 +36,10 @@ impl Machine {
             Phase::Running(_) => self.ask(id, Cause::Ordered, Fate::STOPPED_BY_HAND, out),
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
-                    self.change_fate(id, Fate::STOPPED_BY_HAND)
+                    self.change_fate(id, Fate::STOPPED_BY_HAND, Cause::Ordered)
                 }
-                Fate::Remove => {}
+                // It goes all the same, but nothing it answers matters any more.
+                Fate::Remove => self.change_fate(id, Fate::Remove, Cause::Ordered),
             },
             Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held => {
                 self.held.remove(&id);
@@ -52,6 +55,9 @@ impl Machine {
     }
 
     pub(super) fn start_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.takes_no_starts() {
+            return;
+        }
         let Some(child) = self.children.get(&id) else {
             return;
         };
@@ -60,13 +66,15 @@ impl Machine {
             Phase::Running(_) | Phase::Held | Phase::Discarding { .. } => {}
             Phase::Stopping { fate, .. } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
-                    self.change_fate(id, Fate::START_BY_HAND)
+                    self.change_fate(id, Fate::START_BY_HAND, Cause::RestartWith(id))
                 }
                 Fate::Remove => {}
             },
             Phase::Abandoned { fate } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
-                    self.start_beside_abandoned(id, out)
+                    // Now, if the spec allows one more overlap; else when the old thread has ended.
+                    self.change_fate(id, Fate::START_BY_HAND, Cause::RestartWith(id));
+                    self.overlap(id, out);
                 }
                 Fate::Remove => {}
             },
@@ -80,6 +88,9 @@ impl Machine {
     }
 
     pub(super) fn restart_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.takes_no_starts() {
+            return;
+        }
         let Some(child) = self.children.get(&id) else {
             return;
         };
@@ -106,6 +117,14 @@ impl Machine {
         }
     }
 
+    /// A stop of the supervisor wins: it would turn a final request into one for a restart.
+    fn takes_no_starts(&self) -> bool {
+        match self.mode {
+            Mode::Stopping(_) | Mode::Ended => true,
+            Mode::Idle | Mode::Running => false,
+        }
+    }
+
     /// At once, whatever delay or pause there is. Before the supervisor runs, it waits for that.
     fn start_by_hand(&mut self, id: ChildId, out: &mut Vec<Command>) {
         match self.mode {
@@ -118,29 +137,16 @@ impl Machine {
         }
     }
 
-    /// Now, if the spec allows one more overlap; else when the old thread has ended.
-    fn start_beside_abandoned(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        self.change_fate(id, Fate::START_BY_HAND);
-        let Some(child) = self.children.get_mut(&id) else {
-            return;
-        };
-        if self.mode == Mode::Running && child.leftovers.len() < child.policy.overlap_max {
-            child.leftovers.push(child.incarnation);
-            self.start_by_hand(id, out);
-        }
-    }
-
-    fn change_fate(&mut self, id: ChildId, fate: Fate) {
+    /// What was planned for its end is replaced, and with it the reason why it is stopped: its
+    /// answer is judged by the last one.
+    pub(super) fn change_fate(&mut self, id: ChildId, fate: Fate, cause: Cause) {
         let Some(child) = self.children.get(&id) else {
             return;
         };
         let since = child.since;
         match child.phase {
             Phase::Stopping {
-                asked,
-                deadline,
-                cause,
-                ..
+                asked, deadline, ..
             } => self.put(
                 id,
                 Phase::Stopping {
@@ -173,18 +179,27 @@ impl Machine {
             let Some(child) = self.children.get_mut(&id) else {
                 continue;
             };
-            child.leftovers.clear();
             child.limiter.iter_mut().for_each(super::Limiter::reset);
             child.reset_backoff();
             let never = child.policy.restart == super::Restart::Never && child.incarnation > 0;
             match child.phase {
                 Phase::Resting(Rest::Stopped { by_hand: true } | Rest::Done { told: true }) => {}
                 Phase::Discarding { .. } => {}
-                Phase::Abandoned { fate: Fate::Remove } => self.discard(id, out),
+                Phase::Abandoned {
+                    fate:
+                        Fate::Remove | Fate::STOPPED_BY_HAND | Fate::Stay(Rest::Done { told: true }),
+                } => {}
+                // Whoever started this supervisor again allows that the old thread is still there.
+                Phase::Abandoned { .. } if never => {
+                    self.put(id, Phase::Abandoned { fate: Fate::Remove })
+                }
+                Phase::Abandoned { .. } => {
+                    child.leftovers.push(child.incarnation);
+                    self.put(id, Phase::Waiting { parked: false });
+                }
                 Phase::Resting(
                     Rest::Stopped { by_hand: false } | Rest::Done { told: false } | Rest::GivenUp,
                 )
-                | Phase::Abandoned { .. }
                 | Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }

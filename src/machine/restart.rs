@@ -29,6 +29,17 @@ pub(super) struct Wave {
     by_hand: bool,
 }
 
+#[cfg(test)]
+impl Wave {
+    /// The same, with its time shifted.
+    pub(super) fn shifted(&self, shift: impl Fn(Moment) -> Moment) -> Wave {
+        Wave {
+            start_at: shift(self.start_at),
+            ..self.clone()
+        }
+    }
+}
+
 /// What a set restart does with a service that isn't its origin.
 enum Joins {
     /// It is stopped and started again.
@@ -119,12 +130,8 @@ impl Machine {
                 Joins::No => {}
             }
         }
-        if wave.stop.is_empty() && wave.members.len() == 1 {
-            // Nobody but itself: no barrier to wait at.
-            match by_hand {
-                true => self.start(id, out),
-                false => self.start_when_allowed(id, not_before, out),
-            }
+        if held.is_empty() && wave.members.len() == 1 && wave.stop.len() == usize::from(runs) {
+            self.restart_alone(id, not_before, by_hand, cause, out);
             return;
         }
         if !runs {
@@ -134,6 +141,28 @@ impl Machine {
         for id in held {
             self.held.remove(&id);
             self.put(id, Phase::Held);
+        }
+    }
+
+    /// Nobody but itself: no barrier to wait at.
+    fn restart_alone(
+        &mut self,
+        id: ChildId,
+        not_before: Moment,
+        by_hand: bool,
+        cause: Cause,
+        out: &mut Vec<Command>,
+    ) {
+        let fate = Fate::Start {
+            not_before,
+            suspended: false,
+            by_hand,
+        };
+        match self.children.get(&id).map(|c| c.phase) {
+            Some(Phase::Running(_)) => self.ask(id, cause, fate, out),
+            Some(_) if by_hand => self.start(id, out),
+            Some(_) => self.start_when_allowed(id, not_before, out),
+            None => {}
         }
     }
 

@@ -20,11 +20,11 @@ pub(super) enum Mode {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Shutdown {
-    cause: Cause,
+    pub(super) cause: Cause,
     /// Who hasn't been asked by then is asked then; who still runs is abandoned.
-    hard: Moment,
+    pub(super) hard: Moment,
     /// Everybody from here on has ended or was abandoned.
-    cursor: Option<ChildId>,
+    pub(super) cursor: Option<ChildId>,
 }
 
 impl Mode {
@@ -97,7 +97,7 @@ impl Machine {
                     }
                 }
                 Phase::Stopping { .. } | Phase::Abandoned { .. } | Phase::Discarding { .. } => {
-                    self.no_more_start(id);
+                    self.no_more_start(id, cause);
                     self.cap_deadline(id, hard, out);
                 }
                 Phase::Resting(_) => {}
@@ -116,36 +116,28 @@ impl Machine {
         }
     }
 
-    fn no_more_start(&mut self, id: ChildId) {
-        let Some(child) = self.children.get_mut(&id) else {
+    /// Whoever was asked for another reason is asked for this one now.
+    fn no_more_start(&mut self, id: ChildId, cause: Cause) {
+        let Some(child) = self.children.get(&id) else {
             return;
         };
-        match &mut child.phase {
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } if fate.may_start() => {}
+        match child.phase {
+            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => {
+                let fate = if fate.may_start() {
+                    Fate::STOPPED
+                } else {
+                    fate
+                };
+                self.change_fate(id, fate, cause);
+            }
+            // Nothing is planned for their end.
             Phase::Waiting { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
-            | Phase::Stopping { .. }
-            | Phase::Abandoned { .. }
-            | Phase::Discarding { .. } => return,
-        }
-        self.stop_requested_by_shutdown(id);
-    }
-
-    fn stop_requested_by_shutdown(&mut self, id: ChildId) {
-        let Some(child) = self.children.get(&id) else {
-            return;
-        };
-        let (since, mut phase) = (child.since, child.phase);
-        if let Phase::Stopping { fate, .. } | Phase::Abandoned { fate } = &mut phase {
-            *fate = Fate::STOPPED;
-        }
-        self.put(id, phase);
-        if let Some(child) = self.children.get_mut(&id) {
-            child.since = since;
+            | Phase::Discarding { .. } => {}
         }
     }
 
@@ -156,11 +148,14 @@ impl Machine {
         let (since, incarnation, mut phase) = (child.since, child.incarnation, child.phase);
         let is_supervisor = child.policy.stop_timeout.is_none();
         match &mut phase {
-            Phase::Stopping { deadline, .. } | Phase::Discarding { deadline, .. }
-                if !is_supervisor =>
-            {
+            Phase::Stopping { deadline, .. } if !is_supervisor => {
                 *deadline = hard.min(*deadline);
             }
+            Phase::Discarding {
+                deadline,
+                abandoned: false,
+                ..
+            } => *deadline = hard.min(*deadline),
             // It has no timer here; it is told.
             Phase::Stopping { .. } if hard != Moment::NEVER => out.push(Command::Hasten {
                 id,
@@ -201,13 +196,19 @@ impl Machine {
                     // A deadline of now has passed already.
                     self.pass_time(out);
                 }
-                Phase::Stopping { .. } | Phase::Discarding { .. } => break,
+                Phase::Stopping { .. }
+                | Phase::Discarding {
+                    abandoned: false, ..
+                } => break,
                 Phase::Waiting { .. }
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held
                 | Phase::Resting(_)
-                | Phase::Abandoned { .. } => shutdown.cursor = Some(id),
+                | Phase::Abandoned { .. }
+                | Phase::Discarding {
+                    abandoned: true, ..
+                } => shutdown.cursor = Some(id),
             }
         }
         self.mode = Mode::Stopping(shutdown);

@@ -1,1 +1,23 @@
-//! The machine in virtual time.
+//! The machine in virtual time: no thread, no clock, no sleep.
+//!
+//! - `harness`: a small world around one machine, for everything that reads as a story, and `told`:
+//!   what was said in it;
+//! - one file for each of the systems whose behaviours are listed in the conformance tables, with
+//!   the rows' ids as names, and `regressions` for holes that were found and closed;
+//! - `classify`: the table of what an end means, complete;
+//! - `exhaustive`: every reachable state of small machines, with the design's rules as invariants;
+//! - `model`: long random histories against a naive model.
+
+mod backoff;
+mod classify;
+mod exhaustive;
+mod harness;
+mod limits;
+mod model;
+mod niki;
+mod otp;
+mod regressions;
+mod requests;
+mod shutdown;
+mod suture;
+mod told;

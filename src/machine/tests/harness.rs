@@ -1,0 +1,355 @@
+//! A world around one machine: virtual time, services that take as long to stop as they are told
+//! to, and a log of everything the machine said.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::exit::Exit;
+use crate::id::ChildId;
+use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, View};
+use crate::machine::policy::{
+    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, Restart, StopOrder,
+};
+use crate::machine::strategy::Strategy;
+use crate::machine::{Machine, Moment};
+
+pub(super) const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+pub(super) const fn millis(n: u64) -> Duration {
+    Duration::from_millis(n)
+}
+
+pub(super) const HOUR: Duration = secs(3600);
+
+/// The defaults of a supervisor, without a limit.
+pub(super) fn config() -> Config {
+    Config {
+        strategy: Strategy::OneForOne,
+        limit: Limit::none(),
+        stop_order: StopOrder::Reverse,
+        stop_timeout: None,
+        auto_shutdown: AutoShutdown::Never,
+        services_max: usize::MAX,
+        seed: 1,
+    }
+}
+
+/// The defaults of a service.
+pub(super) fn policy() -> Policy {
+    Policy {
+        name: "".into(),
+        restart: Restart::Always,
+        backoff: Backoff::none(),
+        panic_backoff: None,
+        limit: None,
+        stop_timeout: Some(DEFAULT_STOP_TIMEOUT),
+        ready_timeout: None,
+        group: None,
+        significant: false,
+        panic_policy: PanicPolicy::Restart,
+        overlap_max: 0,
+    }
+}
+
+/// How a service behaves once it was asked to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stops {
+    After(Duration, Outcome),
+    /// It never ends, unless the test says so.
+    Hangs,
+    /// A supervisor with a hung service below: at the deadline it was given it ends and leaves
+    /// that behind.
+    LeavesStragglers,
+}
+
+/// An incarnation that runs, asked to stop or not, or abandoned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Live {
+    id: ChildId,
+    incarnation: u64,
+    discards: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) machine: Machine,
+    now: Duration,
+    names: Vec<&'static str>,
+    log: Vec<(Duration, Command)>,
+    /// What is to come, in order.
+    agenda: BTreeMap<(Duration, usize), Input>,
+    planned: usize,
+    stops: HashMap<&'static str, Stops>,
+    /// Whether the values of removed services are dropped at once.
+    pub(super) drops_at_once: bool,
+    live: Vec<Live>,
+}
+
+impl World {
+    /// Not started yet.
+    pub(super) fn new(config: Config) -> World {
+        World {
+            machine: Machine::new(config),
+            now: Duration::ZERO,
+            names: Vec::new(),
+            log: Vec::new(),
+            agenda: BTreeMap::new(),
+            planned: 0,
+            stops: HashMap::new(),
+            drops_at_once: true,
+            live: Vec::new(),
+        }
+    }
+
+    /// Started, with these services.
+    pub(super) fn running(config: Config, services: &[(&'static str, Policy)]) -> World {
+        let mut world = World::new(config);
+        for (name, policy) in services {
+            world.add(name, policy.clone());
+        }
+        world.input(Input::Started);
+        world
+    }
+
+    /// Adds a service, if the machine admits it.
+    pub(super) fn add(&mut self, name: &'static str, policy: Policy) -> ChildId {
+        let id = self.machine.next_id();
+        let policies = vec![Policy {
+            name: name.into(),
+            ..policy
+        }];
+        self.machine
+            .admit(policies.iter())
+            .expect("the service is admitted");
+        self.names.push(name);
+        self.input(Input::Added(policies));
+        id
+    }
+
+    /// The last service of this name.
+    pub(super) fn id(&self, name: &str) -> ChildId {
+        let place = self
+            .names
+            .iter()
+            .rposition(|n| *n == name)
+            .expect("a known name");
+        ChildId(place as u64)
+    }
+
+    pub(super) fn name(&self, id: ChildId) -> &'static str {
+        self.names[id.0 as usize]
+    }
+
+    /// How a service takes a request to stop, from now on. Unless said: it ends at once, with `Ok`.
+    pub(super) fn stops(&mut self, name: &'static str, how: Stops) {
+        self.stops.insert(name, how);
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.now
+    }
+
+    /// Lets time pass up to and including `until`.
+    pub(super) fn at(&mut self, until: Duration) {
+        while let Some(next) = self.next_moment().filter(|&at| at <= until) {
+            self.now = self.now.max(next);
+            match self.agenda.first_entry().filter(|e| e.key().0 <= next) {
+                Some(entry) => {
+                    let input = entry.remove();
+                    self.input(input);
+                }
+                None => self.input(Input::Ticked),
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    /// Lets time pass until nothing is to come any more.
+    pub(super) fn run_out(&mut self) {
+        while let Some(next) = self.next_moment() {
+            self.at(next);
+        }
+    }
+
+    fn next_moment(&self) -> Option<Duration> {
+        let due = self.machine.deadline().map(Moment::since_start);
+        let planned = self.agenda.keys().next().map(|key| key.0);
+        due.into_iter().chain(planned).min()
+    }
+
+    /// Gives the machine an input now, and carries out what it says.
+    pub(super) fn input(&mut self, input: Input) {
+        if let Input::Ended {
+            id,
+            incarnation,
+            end: End {
+                stragglers: false, ..
+            },
+        }
+        | Input::Cleared { id, incarnation } = input
+        {
+            self.live
+                .retain(|l| (l.id, l.incarnation) != (id, incarnation));
+        }
+        let mut out = Vec::new();
+        self.machine.step(Moment::at(self.now), input, &mut out);
+        for command in out {
+            self.carry_out(&command);
+            self.log.push((self.now, command));
+        }
+    }
+
+    fn carry_out(&mut self, command: &Command) {
+        match *command {
+            Command::Start { id, incarnation } => self.live.push(Live {
+                id,
+                incarnation,
+                discards: false,
+            }),
+            Command::Stop {
+                id,
+                incarnation,
+                deadline,
+                discard,
+                ..
+            } => {
+                let live = self
+                    .live
+                    .iter_mut()
+                    .find(|l| (l.id, l.incarnation) == (id, incarnation));
+                live.expect("only who runs is asked to stop").discards = discard;
+                let how = self.stops.get(self.name(id)).copied();
+                match how.unwrap_or(Stops::After(Duration::ZERO, Outcome::Ok)) {
+                    Stops::After(time, outcome) => {
+                        let end = self.end_of(id, incarnation, outcome, false);
+                        self.plan(self.now.saturating_add(time), end);
+                    }
+                    Stops::Hangs => {}
+                    Stops::LeavesStragglers => {
+                        let end = self.end_of(id, incarnation, Outcome::Ok, true);
+                        self.plan(deadline.since_start(), end);
+                    }
+                }
+            }
+            Command::Discard { id } if self.drops_at_once => {
+                self.plan(self.now, Input::Discarded(id))
+            }
+            Command::Discard { .. }
+            | Command::Hasten { .. }
+            | Command::Abandon { .. }
+            | Command::Release { .. }
+            | Command::Forget { .. }
+            | Command::Announce { .. }
+            | Command::AnnouncePause(_)
+            | Command::AnnounceResume
+            | Command::EndedEarly { .. }
+            | Command::Blame { .. }
+            | Command::Abort { .. }
+            | Command::Finish => {}
+        }
+    }
+
+    fn plan(&mut self, at: Duration, input: Input) {
+        self.agenda.insert((at, self.planned), input);
+        self.planned += 1;
+    }
+
+    fn end_of(&self, id: ChildId, incarnation: u64, outcome: Outcome, stragglers: bool) -> Input {
+        let live = self
+            .live
+            .iter()
+            .find(|l| (l.id, l.incarnation) == (id, incarnation));
+        let discarded = live.is_some_and(|l| l.discards) && !stragglers;
+        Input::Ended {
+            id,
+            incarnation,
+            end: End {
+                outcome,
+                discarded,
+                stragglers,
+            },
+        }
+    }
+
+    /// The oldest incarnation that still runs ends now, and what follows at once follows.
+    pub(super) fn ends(&mut self, name: &str, outcome: Outcome) {
+        let id = self.id(name);
+        let live = self
+            .live
+            .iter()
+            .find(|l| l.id == id)
+            .copied()
+            .expect("it runs");
+        let end = self.end_of(id, live.incarnation, outcome, false);
+        self.act(end);
+    }
+
+    pub(super) fn fails(&mut self, name: &str) {
+        self.ends(name, Outcome::Error);
+    }
+
+    pub(super) fn exits(&mut self, name: &str, exit: Exit) {
+        self.ends(name, Outcome::Exit(exit));
+    }
+
+    pub(super) fn says_ready(&mut self, name: &str) {
+        let id = self.id(name);
+        let incarnation = self.view(name).incarnation;
+        self.act(Input::SaidReady { id, incarnation });
+    }
+
+    pub(super) fn remove(&mut self, name: &str) {
+        self.act(Input::RemovalRequested(self.id(name)));
+    }
+
+    pub(super) fn stop_service(&mut self, name: &str) {
+        self.act(Input::StopRequested(self.id(name)));
+    }
+
+    pub(super) fn start_service(&mut self, name: &str) {
+        self.act(Input::StartRequested(self.id(name)));
+    }
+
+    pub(super) fn restart_service(&mut self, name: &str) {
+        self.act(Input::RestartRequested(self.id(name)));
+    }
+
+    /// The whole supervisor is told to stop, without a deadline of its parent.
+    pub(super) fn shutdown(&mut self) {
+        self.act(Input::ShutdownRequested {
+            deadline: Moment::NEVER,
+        });
+    }
+
+    /// An input, and all that follows at this moment.
+    pub(super) fn act(&mut self, input: Input) {
+        self.input(input);
+        self.at(self.now);
+    }
+
+    pub(super) fn view(&self, name: &str) -> View {
+        self.machine
+            .view(self.id(name))
+            .expect("a service that is there")
+    }
+
+    pub(super) fn is_there(&self, name: &str) -> bool {
+        self.machine.knows(self.id(name))
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.machine.deadline().map(Moment::since_start)
+    }
+
+    /// Everything the machine said, with its time.
+    pub(super) fn log(&self) -> &[(Duration, Command)] {
+        &self.log
+    }
+
+    /// Forgets what was said so far.
+    pub(super) fn clear_log(&mut self) {
+        self.log.clear();
+    }
+}
