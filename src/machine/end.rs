@@ -143,6 +143,7 @@ impl Machine {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
             (Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
+        let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
         let fate = match classify(end.outcome, child.policy.restart, asked) {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
@@ -152,6 +153,9 @@ impl Machine {
             // Not in this table's rows for a stop.
             Directive::Restart(_) => fate,
         };
+        if early && !fate.may_start() && self.mode == Mode::Running {
+            out.push(Command::EndedEarly { id });
+        }
         self.settle_or_wait(id, fate, end, out);
     }
 

@@ -103,6 +103,7 @@ impl Machine {
                 if self.mode == Mode::Running =>
             {
                 self.held.remove(&id);
+                self.end_own_pause(id);
                 self.restart_set(id, Moment::START, true, Cause::RestartWith(id), out);
             }
             Phase::Running(_)
@@ -120,20 +121,33 @@ impl Machine {
     /// A stop of the supervisor wins: it would turn a final request into one for a restart.
     fn takes_no_starts(&self) -> bool {
         match self.mode {
-            Mode::Stopping(_) | Mode::Ended => true,
-            Mode::Idle | Mode::Running => false,
+            Mode::Stopping(_) => true,
+            Mode::Idle | Mode::Running | Mode::Ended => false,
         }
     }
 
     /// At once, whatever delay or pause there is. Before the supervisor runs, it waits for that.
     fn start_by_hand(&mut self, id: ChildId, out: &mut Vec<Command>) {
         match self.mode {
-            Mode::Idle => self.put(id, Phase::Waiting { parked: false }),
+            Mode::Idle | Mode::Ended => self.put(id, Phase::Waiting { parked: false }),
             Mode::Running => {
                 self.held.remove(&id);
+                self.end_own_pause(id);
                 self.start(id, out);
             }
-            Mode::Stopping(_) | Mode::Ended => {}
+            Mode::Stopping(_) => {}
+        }
+    }
+
+    /// A pause of its own that is cut short counts from zero like one that has passed.
+    fn end_own_pause(&mut self, id: ChildId) {
+        if let Some(child) = self.children.get_mut(&id) {
+            if let Phase::Backoff {
+                suspended: true, ..
+            } = child.phase
+            {
+                child.limiter.iter_mut().for_each(super::Limiter::reset);
+            }
         }
     }
 

@@ -107,10 +107,11 @@ fn a_stopping_supervisor_plans_no_start(machine: &Machine) {
     };
     for child in machine.children.values().filter(|_| stops) {
         let plans = match child.phase {
-            Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held | Phase::Waiting { .. } => {
-                true
-            }
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
+            Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held => true,
+            // For the next run, if it was started by hand.
+            Phase::Waiting { .. } => machine.mode != Mode::Ended,
+            Phase::Abandoned { fate } => fate.may_start() && fate != Fate::START_BY_HAND,
+            Phase::Stopping { fate, .. } => fate.may_start(),
             Phase::Resting(_) | Phase::Running(_) | Phase::Discarding { .. } => false,
         };
         assert!(!plans, "a start is planned: {:?}", child.phase);

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use super::super::told::word;
 use crate::failure::FailureKind;
 use crate::id::ChildId;
+use crate::machine::Machine;
 use crate::machine::message::{Command, End, Input, Note};
+use crate::machine::shutdown::Mode;
 
 /// What has been said about an incarnation that runs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -72,14 +74,28 @@ pub(super) struct Monitors {
 
 impl Monitors {
     /// Before the machine sees an input.
-    pub(super) fn given(&mut self, input: &Input, running: bool) {
+    pub(super) fn given(&mut self, input: &Input, machine: &Machine) {
+        let running = machine.mode == Mode::Running;
         match *input {
             Input::RemovalRequested(id) => {
                 self.with(id, |m| (m.leaving, m.summoned) = (true, false))
             }
             Input::StopRequested(id) => self.with(id, |m| (m.down, m.summoned) = (true, false)),
-            Input::StartRequested(id) | Input::RestartRequested(id) if running => {
+            Input::StartRequested(id) if running => {
                 self.with(id, |m| (m.down, m.summoned) = (false, true));
+            }
+            // Between two runs: with the next one.
+            Input::StartRequested(id) | Input::RestartRequested(id)
+                if machine.mode == Mode::Ended =>
+            {
+                self.with(id, |m| m.down = false);
+            }
+            // Everybody who restarts with it is summoned, too, unless told to stay down.
+            Input::RestartRequested(id) if running => {
+                self.with(id, |m| (m.down, m.summoned) = (false, true));
+                for other in machine.affected(id) {
+                    self.with(other, |m| m.summoned |= !m.down && !m.leaving);
+                }
             }
             Input::Started => {
                 (self.stopping, self.over) = (false, false);

@@ -123,8 +123,7 @@ impl Node {
     /// One step, watched.
     pub(super) fn take(&mut self, now: Moment, input: Input) -> Vec<Command> {
         let mut out = Vec::new();
-        self.monitors
-            .given(&input, self.machine.mode == Mode::Running);
+        self.monitors.given(&input, &self.machine);
         self.machine.step(now, input.clone(), &mut out);
         for command in &out {
             self.monitors.said(&input, command);
