@@ -347,17 +347,20 @@ impl Supervisor {
     /// that nobody asked for. Called from a thread of the tree itself it only asks, and the report
     /// [says so](StopReport::only_requested).
     pub fn stop(&self) -> StopReport {
-        self.request_stop();
+        let run = self.request_stop_because(StopCause::Ordered, None);
         if self.is_own_thread() {
             return StopReport {
                 unstopped: Vec::new(),
                 only_requested: true,
             };
         }
-        match self.wait_end(None) {
-            Some(ended) => ended.report.clone(),
-            None => StopReport::default(),
-        }
+        // The run that was asked: a supervisor that is a service may be in its next one already.
+        let ended = match run {
+            Some(run) => self.core.wait_end_of(run, None),
+            None => self.core.last_end(),
+        };
+        self.flush();
+        ended.map_or_else(StopReport::default, |ended| ended.report.clone())
     }
 
     /// Asks the tree to stop. Never blocks.
@@ -365,15 +368,20 @@ impl Supervisor {
         self.request_stop_because(StopCause::Ordered, None);
     }
 
-    pub(crate) fn request_stop_because(&self, cause: StopCause, deadline: Option<Instant>) {
-        if !self.core.ask_stop(cause.clone(), deadline) {
-            let is_service = matches!(self.core.role(), Role::Child { .. });
-            // Before the start it is final; a service between two incarnations isn't running.
-            if !is_service && self.core.close().is_none() {
-                // It was started just now.
-                self.core.ask_stop(cause, deadline);
-            }
+    /// Answers the run that was asked; `None`: nothing runs.
+    pub(crate) fn request_stop_because(
+        &self,
+        cause: StopCause,
+        deadline: Option<Instant>,
+    ) -> Option<u64> {
+        let asked = self.core.ask_stop(cause.clone(), deadline);
+        let is_service = matches!(self.core.role(), Role::Child { .. });
+        // Before the start it is final; a service between two incarnations isn't running.
+        if asked.is_none() && !is_service && self.core.close().is_none() {
+            // It was started just now.
+            return self.core.ask_stop(cause, deadline);
         }
+        asked
     }
 
     /// Waits for the end of the tree. Everybody gets the same answer.

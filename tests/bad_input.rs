@@ -669,3 +669,15 @@ fn start_from_many_threads_at_once() {
     }
     still_works(&app);
 }
+
+/// There is no incarnation to end, so nothing happens, at once.
+#[test]
+fn stop_of_a_supervisor_that_is_a_service_and_does_not_run() {
+    let (app, inner) = (Supervisor::new("app"), Supervisor::new("inner"));
+    app.add("inner", inner.clone()).unwrap();
+    let (report, took) = timed(|| inner.stop());
+    assert!(report.is_empty() && took < secs(5), "{took:?}");
+    app.start().unwrap();
+    add_running(&inner, "a", obedient());
+    still_works(&app);
+}

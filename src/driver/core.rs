@@ -392,11 +392,11 @@ impl Core {
         }
     }
 
-    /// Asks a running supervisor to stop. Never blocks. False: it doesn't run.
-    pub(crate) fn ask_stop(&self, cause: StopCause, deadline: Option<Instant>) -> bool {
+    /// Asks a running supervisor to stop. Never blocks. Answers which run it is; `None`: it doesn't run.
+    pub(crate) fn ask_stop(&self, cause: StopCause, deadline: Option<Instant>) -> Option<u64> {
         let desk = self.desk.lock();
         let Stage::Running(line) = &desk.stage else {
-            return false;
+            return None;
         };
         let facts = line.facts.clone();
         // Under the desk's lock, so that it is this run that is asked and not the next one.
@@ -407,9 +407,10 @@ impl Core {
             Some((first, Some(a))) => Some((first, Some(deadline.map_or(a, |b| a.min(b))))),
         };
         drop(levels);
+        let run = self.ending.lock().begun;
         drop(desk);
         self.wake_by(&facts);
-        true
+        Some(run)
     }
 
     fn wake_by(&self, facts: &Sender<Fact>) {
@@ -452,10 +453,20 @@ impl Core {
         }
     }
 
+    /// How the last run ended, if one has.
+    pub(crate) fn last_end(&self) -> Option<Arc<Ended>> {
+        self.ending.lock().last.clone()
+    }
+
     /// Waits for the end of the current run. `None`: not before the deadline.
     pub(crate) fn wait_end(&self, deadline: Option<Instant>) -> Option<Arc<Ended>> {
+        let run = self.ending.lock().begun;
+        self.wait_end_of(run, deadline)
+    }
+
+    /// Waits for the end of that run, or of a later one. `None`: not before the deadline.
+    pub(crate) fn wait_end_of(&self, run: u64, deadline: Option<Instant>) -> Option<Arc<Ended>> {
         let mut ending = self.ending.lock();
-        let run = ending.begun;
         loop {
             if ending.ended >= run && ending.last.is_some() {
                 return ending.last.clone();

@@ -321,20 +321,21 @@ fn builder_defaults_reach_every_service() {
         .build()
         .unwrap();
     let mut events = Recorder::of(&app);
-    let release = Gate::new();
+    let (hangs, release) = (Gate::new(), Gate::new());
     let service = {
-        let release = release.clone();
+        let (hangs, release) = (hangs.clone(), release.clone());
         move |ctx: &Context| {
             if ctx.incarnation() == 1 {
                 return Err("once".into());
             }
+            hangs.open();
             release.wait();
             Ok(())
         }
     };
     app.add("a", service).unwrap();
-    app.add_spec(Spec::new("b", fails(1, "once")).backoff(Backoff::fixed(ms(100))))
-        .unwrap();
+    let own = Spec::new("b", fails(1, "once")).backoff(Backoff::fixed(ms(100)));
+    app.add_spec(own.stop_timeout(secs(10))).unwrap();
     app.start().unwrap();
 
     assert_eq!(
@@ -345,7 +346,7 @@ fn builder_defaults_reach_every_service() {
         failed(&events.wait("app.b", "failed")).next,
         Next::Restart { delay: ms(100) }
     );
-    events.wait_nth("app.a", "started", 2);
+    hangs.wait();
     let (report, took) = timed(|| app.stop());
     assert!((ms(100)..secs(5)).contains(&took), "{took:?}");
     assert_eq!(report.unstopped().len(), 1, "{report}");
