@@ -49,6 +49,9 @@ use options::{Options, USAGE};
 /// How many clients are served at a time.
 const CLIENTS_MAX: usize = 1_000;
 
+/// How long those may take to set themselves up who say when they have.
+const READY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a client's line may be, in bytes.
 const LINE_BYTES_MAX: u64 = 4_096;
 
@@ -89,7 +92,7 @@ fn build(options: &Options) -> Result<Supervisor, BoxError> {
         .build()?;
     APP.get_or_init(|| app.clone());
     if options.stubborn {
-        app.add("stubborn", stubborn)?;
+        app.add_spec(Spec::new("stubborn", stubborn).ready_timeout(READY_TIMEOUT))?;
     }
     app.add("status", status)?;
     app.add("ticker", tick)?;
@@ -121,7 +124,7 @@ fn build(options: &Options) -> Result<Supervisor, BoxError> {
     };
     app.add_spec(
         Spec::new("acceptor", acceptor)
-            .ready_timeout(Duration::from_secs(5))
+            .ready_timeout(READY_TIMEOUT)
             // Out of descriptors, say: that takes a while to get better.
             .backoff(Backoff::exponential(
                 Duration::from_millis(50),
@@ -259,7 +262,7 @@ fn status(ctx: &Context) -> ServiceResult {
     let mut signals = Signals::new([SIGUSR1])?;
     let handle = signals.handle();
     let _unblock = ctx.on_stop(move || handle.close());
-    ctx.root().wait_ready(Duration::from_secs(10))?;
+    ctx.root().wait_ready(2 * READY_TIMEOUT)?;
     print_tree("");
     for _ in signals.forever() {
         print_tree("");
@@ -268,7 +271,8 @@ fn status(ctx: &Context) -> ServiceResult {
 }
 
 /// What no supervisor can end: a thread that doesn't listen.
-fn stubborn(_ctx: &Context) -> ServiceResult {
+fn stubborn(ctx: &Context) -> ServiceResult {
+    ctx.ready();
     loop {
         std::thread::park();
     }

@@ -75,6 +75,15 @@ impl Process {
         }
     }
 
+    /// Lines that contain these texts, in any order.
+    pub(crate) fn wait_lines(&mut self, texts: &[&str]) {
+        for text in texts {
+            if !self.seen.iter().any(|line| line.contains(text)) {
+                self.wait_line(text);
+            }
+        }
+    }
+
     /// `None`: it has closed its output.
     fn next_line(&mut self, until: Instant) -> Option<String> {
         let left = until.saturating_duration_since(Instant::now());

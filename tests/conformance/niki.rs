@@ -6,6 +6,7 @@
 #[path = "../common_process/mod.rs"]
 mod common_process;
 
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use backstay::{Context, EXIT_CODE_ABANDONED, ServiceResult, Spec, Supervisor};
@@ -28,7 +29,7 @@ fn sigint_and_sigterm_end_gracefully() {
     }
     for signal in ["INT", "TERM"] {
         let mut process = Process::start(&mut again(NAME));
-        process.wait_line("app.b runs");
+        process.wait_lines(&["app.a runs", "app.b runs"]);
         process.signal(signal);
         let ended = process.end();
         ended.assert_code(0);
@@ -53,7 +54,7 @@ fn second_signal_forces() {
         return;
     }
     let mut process = Process::start(&mut again(NAME));
-    process.wait_line("app.q runs");
+    process.wait_lines(&["app.p runs", "app.q runs"]);
     process.signal("TERM");
     // `q` has ended by then.
     process.wait_line("app.p is asked");
@@ -71,9 +72,16 @@ fn run_after_start_waits_for_the_signal() {
     const NAME: &str = "run_after_start_waits_for_the_signal";
     if is_child(NAME) {
         let app = Supervisor::new("app");
-        app.add("a", obedient).unwrap();
+        let (enter, entered) = channel();
+        app.add("a", move |ctx: &Context| {
+            enter.send(())?;
+            obedient(ctx)
+        })
+        .unwrap();
         app.start().unwrap();
         app.wait_ready(DEADLINE).unwrap();
+        // Asked before that, it would never run.
+        entered.recv_timeout(DEADLINE).unwrap();
         let thread = std::fs::read_link("/proc/thread-self").unwrap();
         println!("calls run on thread /proc/{}", thread.display());
         app.run().unwrap();
