@@ -194,6 +194,7 @@
 //! restarts it as any service that failed, with the same services below it. Paths are the names
 //! from the root down. [`Exit::TerminateTree`] goes all the way up, unless a builder says
 //! [`dont_propagate_termination`](SupervisorBuilder::dont_propagate_termination).
+//! [`Context::supervise`] makes a branch that lasts as long as one incarnation of a service.
 //!
 //! ```
 //! use backstay::{Context, Limit, Supervisor};
