@@ -21,13 +21,17 @@ use crate::machine::message::{Cause, Command, Note, Outcome};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
 
+/// For how many commands the memory is kept from one step to the next.
+const COMMANDS_KEPT_MAX: usize = 64;
+
 impl Run {
     pub(super) fn carry_out(&mut self) {
         let mut out = std::mem::take(&mut self.out);
         for command in out.drain(..) {
             self.do_command(command);
         }
-        // Keeps its memory, which is bounded by the largest step.
+        // Keeps its memory, but not that of a step for many services.
+        out.shrink_to(COMMANDS_KEPT_MAX);
         self.out = out;
     }
 

@@ -45,6 +45,20 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    fn new(cell: Arc<ServiceCell>, body: Body) -> Slot {
+        Slot {
+            cell,
+            body: Some(Arc::new(body)),
+            home: None,
+            seat: None,
+            incarnation: None,
+            last_failure: None,
+            ended_by: None,
+            trash: Vec::new(),
+            supervises: false,
+        }
+    }
+
     pub(crate) fn set_failure(&mut self, failure: Failure) {
         self.trash.extend(self.last_failure.replace(failure));
     }
@@ -98,37 +112,29 @@ impl Engine {
         services: Vec<NewService>,
     ) -> (Input, Vec<ServiceId>) {
         let now = clock::now();
-        let ChildId(first) = self.machine.next_id();
+        let ChildId(mut next) = self.machine.next_id();
         let mut ids = Vec::with_capacity(services.len());
         let mut entries = Vec::with_capacity(services.len());
-        let mut policies = Vec::with_capacity(services.len());
-        for (number, NewService { policy, body }) in (first..).zip(services) {
-            let id = ServiceId {
-                supervisor: core.id,
-                child: ChildId(number),
-            };
-            let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), now));
-            entries.push(Entry {
-                cell: cell.clone(),
-                nested: body.supervisor(),
-            });
-            self.slots.insert(
-                id.child,
-                Slot {
-                    cell,
-                    body: Some(Arc::new(body)),
-                    home: None,
-                    seat: None,
-                    incarnation: None,
-                    last_failure: None,
-                    ended_by: None,
-                    trash: Vec::new(),
-                    supervises: false,
-                },
-            );
-            ids.push(id);
-            policies.push(policy);
-        }
+        // Collected in place: for many services this is the largest block of memory there is, and a
+        // second one would leave a hole behind that nothing fits.
+        let policies = services
+            .into_iter()
+            .map(|NewService { policy, body }| {
+                let id = ServiceId {
+                    supervisor: core.id,
+                    child: ChildId(next),
+                };
+                next += 1;
+                let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), now));
+                entries.push(Entry {
+                    cell: cell.clone(),
+                    nested: body.supervisor(),
+                });
+                self.slots.insert(id.child, Slot::new(cell, body));
+                ids.push(id);
+                policy
+            })
+            .collect();
         core.board.add(entries.into_iter());
         (Input::Added(policies), ids)
     }

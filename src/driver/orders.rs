@@ -6,22 +6,29 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::thread::Order;
+use crate::link::sleepers::{self, Sleepers, Watched};
 use crate::link::spin::Spin;
 
 struct Slot {
     state: Mutex<State>,
     /// Mirrors "there is something to see" for a look without the lock.
     news: AtomicBool,
-    changed: Condvar,
 }
 
 struct State {
     order: Option<Order>,
     /// One end is gone.
     closed: bool,
+    sleepers: Sleepers,
+}
+
+impl Watched for State {
+    fn sleepers(&mut self) -> &mut Sleepers {
+        &mut self.sleepers
+    }
 }
 
 /// The supervisor's end.
@@ -43,9 +50,9 @@ pub(crate) fn orders(first: Order) -> (OrderSender, Unopened) {
         state: Mutex::new(State {
             order: Some(first),
             closed: false,
+            sleepers: Sleepers::default(),
         }),
         news: AtomicBool::new(true),
-        changed: Condvar::new(),
     });
     (OrderSender(slot.clone()), Unopened(slot))
 }
@@ -57,8 +64,7 @@ impl Slot {
         state.closed = true;
         let order = state.order.take();
         self.news.store(true, Ordering::Release);
-        drop(state);
-        self.changed.notify_one();
+        sleepers::wake(state);
         order
     }
 }
@@ -76,8 +82,7 @@ impl OrderSender {
         }
         state.order = Some(order);
         slot.news.store(true, Ordering::Release);
-        drop(state);
-        slot.changed.notify_one();
+        sleepers::wake(state);
         Ok(())
     }
 
@@ -94,8 +99,7 @@ impl Drop for OrderSender {
         let mut state = slot.state.lock();
         state.closed = true;
         slot.news.store(true, Ordering::Release);
-        drop(state);
-        slot.changed.notify_one();
+        sleepers::wake(state);
     }
 }
 
@@ -124,7 +128,7 @@ impl OrderReceiver {
                     if state.closed {
                         return None;
                     }
-                    slot.changed.wait(&mut state);
+                    sleepers::sleep(&mut state, None);
                 }
             },
         )

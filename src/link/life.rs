@@ -16,8 +16,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
+use super::sleepers::{self, Sleepers, Watched};
 use crate::error::{Never, Stopping};
 use crate::event::StopCause;
 
@@ -70,7 +71,6 @@ pub(crate) struct Leftover {
 
 pub(crate) struct Life {
     state: Mutex<LifeState>,
-    changed: Condvar,
     /// Mirrors "asked or over" for readers without the lock.
     stopping: AtomicBool,
     signal: OnceLock<Receiver<Never>>,
@@ -86,10 +86,18 @@ struct LifeState {
     /// Handed out and not returned yet.
     hooks_out: usize,
     said_ready: bool,
+    /// Threads of the incarnation's own.
+    sleepers: Sleepers,
     wakers: Vec<Weak<dyn Wake>>,
     signal: Option<Sender<Never>>,
     #[cfg(unix)]
     fd: Option<std::os::unix::net::UnixStream>,
+}
+
+impl Watched for LifeState {
+    fn sleepers(&mut self) -> &mut Sleepers {
+        &mut self.sleepers
+    }
 }
 
 impl Life {
@@ -102,12 +110,12 @@ impl Life {
                 hooks_made: 0,
                 hooks_out: 0,
                 said_ready: false,
+                sleepers: Sleepers::default(),
                 wakers: Vec::new(),
                 signal: None,
                 #[cfg(unix)]
                 fd: None,
             }),
-            changed: Condvar::new(),
             stopping: AtomicBool::new(false),
             signal: OnceLock::new(),
             #[cfg(unix)]
@@ -167,8 +175,7 @@ impl Life {
         let signal = state.signal.take();
         #[cfg(unix)]
         let fd = state.fd.take();
-        drop(state);
-        self.changed.notify_all();
+        sleepers::wake(state);
         // Disconnects the channel; closes the writing end, which makes the other end readable.
         drop(signal);
         #[cfg(unix)]
@@ -194,7 +201,7 @@ impl Life {
         if state.hooks_out > 0 {
             state.stage = Stage::Returned;
             while state.hooks_out > 0 {
-                self.changed.wait(&mut state);
+                sleepers::sleep(&mut state, None);
             }
         }
         state.stage = Stage::Over;
@@ -204,8 +211,7 @@ impl Life {
             && state.wakers.is_empty()
             && state.signal.is_none();
         if quiet {
-            drop(state);
-            self.changed.notify_all();
+            sleepers::wake(state);
         } else {
             self.notify(state);
         }
@@ -223,8 +229,7 @@ impl Life {
     pub(crate) fn hook_returned(&self) {
         let mut state = self.state.lock();
         state.hooks_out -= 1;
-        drop(state);
-        self.changed.notify_all();
+        sleepers::wake(state);
     }
 
     /// Registers a closure for the stop. `Ok(run_now)`; `Err`: it is over, here is the closure.
@@ -282,7 +287,7 @@ impl Life {
     pub(crate) fn wait(&self) {
         let mut state = self.state.lock();
         while !self.is_stopping() {
-            self.changed.wait(&mut state);
+            sleepers::sleep(&mut state, None);
         }
     }
 
@@ -296,7 +301,7 @@ impl Life {
             if self.is_stopping() {
                 return Err(Stopping);
             }
-            if self.changed.wait_until(&mut state, until).timed_out() {
+            if sleepers::sleep(&mut state, Some(until)) {
                 return if self.is_stopping() {
                     Err(Stopping)
                 } else {

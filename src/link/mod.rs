@@ -6,4 +6,5 @@ pub(crate) mod clock;
 pub(crate) mod fact;
 pub(crate) mod hub;
 pub(crate) mod life;
+pub(crate) mod sleepers;
 pub(crate) mod spin;

@@ -254,7 +254,8 @@ pub(crate) struct Child {
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
     pub(crate) attempts: u32,
     pub(crate) panic_attempts: u32,
-    pub(crate) limiter: Option<Limiter>,
+    /// Boxed: few have one.
+    pub(crate) limiter: Option<Box<Limiter>>,
     pub(crate) starts: u32,
     pub(crate) failures: u32,
     pub(crate) panics: u32,
@@ -264,7 +265,7 @@ pub(crate) struct Child {
 impl Child {
     pub(crate) fn new(policy: Policy, now: Moment) -> Child {
         Child {
-            limiter: policy.limit.clone().map(Limiter::new),
+            limiter: policy.limit.clone().map(Limiter::new).map(Box::new),
             policy,
             phase: Phase::Waiting { parked: false },
             since: now,

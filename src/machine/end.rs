@@ -288,7 +288,7 @@ impl Machine {
                 ..
             } => {
                 if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
-                    child.limiter.iter_mut().for_each(super::Limiter::reset);
+                    child.limiter.iter_mut().for_each(|l| l.reset());
                 }
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
@@ -448,7 +448,7 @@ impl Machine {
             child.reset_backoff();
         }
         // Its own limit runs on the plain clock: the supervisor's stops are not its doing.
-        let (own, limiter, limit_now) = match &mut child.limiter {
+        let (own, limiter, limit_now) = match child.limiter.as_deref_mut() {
             Some(own) => (true, own, now),
             None => (false, &mut self.limiter, limit_now),
         };

@@ -193,7 +193,7 @@ impl Machine {
             let Some(child) = self.children.get_mut(&id) else {
                 continue;
             };
-            child.limiter.iter_mut().for_each(super::Limiter::reset);
+            child.limiter.iter_mut().for_each(|l| l.reset());
             child.reset_backoff();
             let never = child.policy.restart == super::Restart::Never && child.incarnation > 0;
             match child.phase {

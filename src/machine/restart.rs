@@ -114,7 +114,7 @@ impl Machine {
         }
         let mut held = Vec::new();
         for other in others {
-            match self.children.get(&other).map_or(Joins::No, Child::joins) {
+            match self.children.get(&other).map_or(Joins::No, |c| c.joins()) {
                 Joins::Alive => {
                     wave.stop.insert(other);
                     wave.members.insert(other);
