@@ -146,7 +146,7 @@ impl Machine {
                 suspended: true, ..
             } = child.phase
             {
-                child.limiter.iter_mut().for_each(super::Limiter::reset);
+                child.limiter.iter_mut().for_each(|own| own.reset());
             }
         }
     }
