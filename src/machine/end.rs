@@ -144,6 +144,8 @@ impl Machine {
             (Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
         let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
+        // Told to drop its values it can only go, whatever it answered.
+        let goes = fate == Fate::Remove && end.discarded;
         let fate = match classify(end.outcome, child.policy.restart, asked) {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
@@ -153,6 +155,7 @@ impl Machine {
             // Not in this table's rows for a stop.
             Directive::Restart(_) => fate,
         };
+        let fate = if goes { Fate::Remove } else { fate };
         if early && !fate.may_start() && self.mode == Mode::Running {
             out.push(Command::EndedEarly { id });
         }
@@ -227,8 +230,6 @@ impl Machine {
 
     /// A supervisor that left threads behind is not over before they are.
     fn settle_or_wait(&mut self, id: ChildId, fate: Fate, end: End, out: &mut Vec<Command>) {
-        // Without its values it can only go, whatever it answered.
-        let fate = if end.discarded { Fate::Remove } else { fate };
         if end.stragglers {
             self.put(id, Phase::Abandoned { fate });
             self.overlap(id, out);
