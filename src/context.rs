@@ -182,7 +182,8 @@ impl Context {
 
     /// Has `f` called when the service shall stop, to unblock I/O of this incarnation: on a thread
     /// of its own, once. Registered after the request it is called at once, also on a thread of
-    /// its own. Dropping the guard withdraws `f`, unless it is being called already.
+    /// its own. Dropping the guard withdraws `f`, unless it is being called already: an `f` whose guard
+    /// goes right after the request may never be called.
     ///
     /// The next incarnation starts only when `f` has returned. When the incarnation is over, `f` is
     /// dropped uncalled.

@@ -49,7 +49,11 @@ fn deliver(post: &Arc<Post>, delivery: Delivery) {
                     hubs: hubs[i..].into(),
                     post: post.clone(),
                 };
-                let message = Arc::from(format!("observer: {message}"));
+                let message: Arc<str> = Arc::from(format!("observer: {message}"));
+                if post.is_closed() {
+                    // The tree is over, and nobody is left to be told but the log.
+                    drop(guarded(|| log::warn!(target: event.path(), "{message}")));
+                }
                 emitter.emit(
                     &Arc::from(event.path()),
                     event.incarnation(),

@@ -169,6 +169,11 @@ pub(crate) fn guarded_drop<T>(value: T) -> Option<String> {
 /// Calls a user's code whose panic goes no further than its message.
 pub(crate) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, String> {
     let quiet = WATCH.try_with(Cell::get).unwrap_or(Watch::Off) == Watch::Quiet;
+    guarded_as(quiet, f)
+}
+
+/// The same, of a service whose panics are quiet or not.
+pub(crate) fn guarded_as<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, String> {
     // On a thread that is going away there is nothing to record with.
     if WATCH.try_with(|_| ()).is_err() {
         return catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {

@@ -14,7 +14,7 @@ use super::body::Body;
 use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
-use super::panic::guarded;
+use super::panic::guarded_as;
 use crate::context::Home;
 use crate::event::EventKind;
 use crate::failure::Failure;
@@ -181,10 +181,11 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
         incarnation: Some(incarnation.clone()),
         dispatcher: None,
     });
+    let quiet = incarnation.home.quiet;
     let (what, result) = match ticket.what {
         HookKind::Interrupt => (
             "interrupt",
-            guarded(|| {
+            guarded_as(quiet, || {
                 let service = body.as_ref().and_then(|b| b.service());
                 service
                     .into_iter()
@@ -193,7 +194,9 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
         ),
         HookKind::OnStop(key) => (
             "on_stop",
-            guarded(|| ticket.closure(key).into_iter().for_each(|hook| hook())),
+            guarded_as(quiet, || {
+                ticket.closure(key).into_iter().for_each(|hook| hook());
+            }),
         ),
     };
     if let Err(message) = result {

@@ -278,6 +278,10 @@ impl Post {
         self.filled.notify_one();
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().closed
+    }
+
     /// Gives the dispatcher at most [`EVENT_FLUSH_MAX`] to deliver what is queued.
     pub(crate) fn flush(&self) {
         let Some(until) = clock::now().checked_add(EVENT_FLUSH_MAX) else {

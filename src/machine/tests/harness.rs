@@ -59,9 +59,6 @@ pub(super) enum Stops {
     After(Duration, Outcome),
     /// It never ends, unless the test says so.
     Hangs,
-    /// A supervisor with a hung service below: at the deadline it was given it ends and leaves
-    /// that behind.
-    LeavesStragglers,
 }
 
 /// An incarnation that runs, asked to stop or not, or abandoned.
@@ -211,7 +208,6 @@ impl World {
             Command::Stop {
                 id,
                 incarnation,
-                deadline,
                 discard,
                 ..
             } => {
@@ -227,10 +223,6 @@ impl World {
                         self.plan(self.now.saturating_add(time), end);
                     }
                     Stops::Hangs => {}
-                    Stops::LeavesStragglers => {
-                        let end = self.end_of(id, incarnation, Outcome::Ok, true);
-                        self.plan(deadline.since_start(), end);
-                    }
                 }
             }
             Command::Discard { id } if self.drops_at_once => {
