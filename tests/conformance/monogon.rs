@@ -1,0 +1,1 @@
+//! What backstay takes over from monogon's and wormhole's supervisors, row by row.
