@@ -78,7 +78,7 @@ fn look_since(begun: Instant, ready: impl Fn() -> bool) {
     }
 }
 
-/// No more threads look at a time than can run at a time; on a single processor nobody looks.
+/// While some look, a processor is left for those they wait for; on a single one nobody looks.
 struct Permit;
 
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
@@ -87,8 +87,8 @@ impl Permit {
     fn take() -> Option<Permit> {
         static MAX: OnceLock<usize> = OnceLock::new();
         let max = *MAX.get_or_init(|| match std::thread::available_parallelism() {
-            Ok(n) if n.get() > 1 => n.get(),
-            Ok(_) | Err(_) => 0,
+            Ok(n) => n.get() - 1,
+            Err(_) => 0,
         });
         if LOOKING.fetch_add(1, Ordering::Relaxed) < max {
             return Some(Permit);
