@@ -18,6 +18,7 @@ mod niki;
 mod otp;
 mod regressions;
 mod requests;
+mod sets;
 mod shutdown;
 mod suture;
 mod told;
