@@ -221,8 +221,11 @@ impl Machine {
         if early && over.is_some() {
             out.push(Command::EndedEarly { id });
         }
+        // That restart was about to drop it, so nobody has to ask whether it ended just before it was
+        // asked or just after: neither is an end of its own.
+        let bystander = in_wave && matches!(directive, Directive::Leave(_));
         // Blamed while the service is still known; it may be forgotten by the next line.
-        if let (Some(over), true, true) = (over, significant, running) {
+        if let (Some(over), true, true, false) = (over, significant, running, bystander) {
             self.significant_ended(id, over, out);
         }
         self.settle_or_wait(id, fate, end, out);

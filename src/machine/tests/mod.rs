@@ -5,11 +5,13 @@
 //! - one file for each of the systems whose behaviours are listed in the conformance tables, with
 //!   the rows' ids as names, and `regressions` for holes that were found and closed;
 //! - `classify`: the table of what an end means, complete;
+//! - `differential`: the same histories here and in Erlang/OTP;
 //! - `exhaustive`: every reachable state of small machines, with the design's rules as invariants;
 //! - `model`: long random histories against a naive model.
 
 mod backoff;
 mod classify;
+mod differential;
 mod exhaustive;
 mod harness;
 mod limits;

@@ -4,7 +4,8 @@ use super::harness::{Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::Moment;
 use crate::machine::message::{Command, Config, Input, Outcome, Policy};
-use crate::machine::policy::{Backoff, Restart};
+use crate::machine::policy::{AutoShutdown, Backoff, Restart};
+use crate::machine::strategy::Strategy;
 use crate::report::State;
 
 fn alone(policy: Policy) -> World {
@@ -167,4 +168,28 @@ fn values_are_dropped_once_also_over_two_runs() {
         .iter()
         .filter(|(_, c)| matches!(c, Command::Discard { .. }));
     assert_eq!(drops.count(), 1);
+}
+
+#[test]
+fn an_end_just_before_a_set_restart_would_have_asked_is_no_significant_end() {
+    let s = Policy {
+        restart: Restart::Never,
+        significant: true,
+        ..policy()
+    };
+    let all = Config {
+        strategy: Strategy::OneForAll,
+        auto_shutdown: AutoShutdown::AnySignificant,
+        ..config()
+    };
+    for outcome in [Outcome::Ok, Outcome::Error] {
+        let services = [("s", s.clone()), ("a", policy()), ("b", policy())];
+        let mut w = World::running(all.clone(), &services);
+        w.stops("b", Stops::After(secs(1), Outcome::Ok));
+        w.fails("a");
+        w.ends("s", outcome);
+        w.run_out();
+        assert_eq!((w.is_there("s"), w.over()), (false, None));
+        assert_eq!((w.view("a").incarnation, w.view("b").incarnation), (2, 2));
+    }
 }
