@@ -6,14 +6,14 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::core::Core;
 use super::limits;
 use super::run::Run;
 use super::start::{Claimed, answer_of, new_line, thread_name};
 use crate::context::{Context, Incarnation};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Never};
 use crate::event::StopCause;
 use crate::link::fact::Fact;
 use crate::supervisor::Supervisor;
@@ -26,25 +26,51 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
     let incarnation = &context.incarnation;
     let home = &incarnation.home;
     let (ended, done) = bounded(0);
+    let supervisor = Supervisor::of(core.clone());
+    claim(context, &supervisor, done)?;
+    let (child, number) = (home.cell.id.child, incarnation.number);
+    if let Err(e) = spawn_below(core, context, ended) {
+        let mut below = incarnation.below.lock();
+        below.supervisor = None;
+        below.done = None;
+        return Err(e);
+    }
+    let parent = home.supervisor.core();
+    parent.board.set_nested(child, Some(supervisor));
+    drop(home.facts.send(Fact::Supervising {
+        child,
+        incarnation: number,
+    }));
+    Ok(())
+}
+
+/// One for each incarnation, and only while that runs. From here on its thread waits for `done`.
+fn claim(context: &Context, supervisor: &Supervisor, done: Receiver<Never>) -> Result<(), Error> {
+    let incarnation = &context.incarnation;
+    let path = &incarnation.home.path;
     let mut below = incarnation.below.lock();
     if below.closed || context.life().is_stopping() || incarnation.life.is_stopping() {
         return Err(Error::new(
             ErrorKind::Stopping,
-            format!(
-                "{}: the incarnation has ended or is asked to stop",
-                home.path
-            ),
+            format!("{path}: the incarnation has ended or is asked to stop"),
         ));
     }
     if below.supervisor.is_some() {
         return Err(Error::invalid(
             "supervise",
-            format!("{} runs a supervisor already", home.path),
+            format!("{path} runs a supervisor already"),
         ));
     }
+    below.supervisor = Some(supervisor.clone());
+    below.done = Some(done);
+    Ok(())
+}
+
+/// Dropping `ended` says that nothing runs below any more.
+fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Result<(), Error> {
+    let home = &context.incarnation.home;
     limits::take_room()?;
-    let parent = home.supervisor.core();
-    core.adopt(parent, &home.cell.name)?;
+    core.adopt(home.supervisor.core(), &home.cell.name)?;
     let (line, inbox) = new_line(home.emitter.post.clone());
     let engine = core.begin_nested(line.clone())?;
     let claimed = Claimed {
@@ -53,12 +79,10 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
         inbox,
     };
     let run = Run::below(core.clone(), claimed, context);
-    let thread_incarnation = incarnation.clone();
-    let spawned = std::thread::Builder::new()
+    let (core, incarnation) = (core.clone(), context.incarnation.clone());
+    std::thread::Builder::new()
         .name(thread_name(&home.path))
         .spawn(move || {
-            let incarnation = thread_incarnation;
-            let core = run.core.clone();
             if let Err(error) = answer_of(&core, run.run()) {
                 incarnation.below.lock().failed = Some(error);
                 drop(incarnation.home.facts.send(Fact::BelowFailed {
@@ -67,23 +91,13 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
                 }));
             }
             drop(ended);
-        });
-    if let Err(e) = spawned {
-        return Err(Error::new(
-            ErrorKind::Spawn,
-            format!("{}: could not start the supervisor thread: {e}", home.path),
-        ));
-    }
-    let supervisor = Supervisor::of(core.clone());
-    below.supervisor = Some(supervisor.clone());
-    below.done = Some(done);
-    drop(below);
-    let child = home.cell.id.child;
-    parent.board.set_nested(child, Some(supervisor));
-    drop(home.facts.send(Fact::Supervising {
-        child,
-        incarnation: incarnation.number,
-    }));
+        })
+        .map_err(|e| {
+            Error::new(
+                ErrorKind::Spawn,
+                format!("{}: could not start the supervisor thread: {e}", home.path),
+            )
+        })?;
     Ok(())
 }
 
