@@ -73,6 +73,10 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
     core.adopt(home.supervisor.core(), &home.cell.name)?;
     let (line, inbox) = new_line(home.emitter.post.clone());
     let engine = core.begin_nested(line.clone())?;
+    // A helper thread calls this, and `run` returned in between: `end_below` asked too early.
+    if context.incarnation.below.lock().closed {
+        core.ask_stop(StopCause::Ordered, None);
+    }
     let claimed = Claimed {
         engine,
         line,
