@@ -554,7 +554,8 @@ impl Machine {
             if child.is_some_and(|c| !c.ever_ready) {
                 out.push(Command::EndedEarly { id });
             }
-            if child.is_some_and(|c| c.policy.significant) {
+            // Not one that a set restart was about to drop.
+            if child.is_some_and(|c| c.policy.significant && c.wave.is_none()) {
                 self.significant_ended(id, over, out);
             }
         }
@@ -581,11 +582,19 @@ impl Machine {
     }
 
     fn significant_ended(&mut self, id: ChildId, over: Over, out: &mut Vec<Command>) {
-        let own = usize::from(self.children.get(&id).is_some_and(|c| c.phase.is_active()));
+        let is_active = |id| {
+            let child = self.children.get(&id);
+            child.is_some_and(|c| c.policy.significant && c.phase.is_active())
+        };
+        let own = usize::from(is_active(id));
         let triggers = match self.config.auto_shutdown {
             AutoShutdown::Never => false,
             AutoShutdown::AnySignificant => true,
-            AutoShutdown::AllSignificant => self.counts.significant_active == own,
+            AutoShutdown::AllSignificant => {
+                // A restart of several that hasn't come to asking them drops them all the same.
+                let others = self.about_to_be_dropped().filter(|&other| other != id);
+                self.counts.significant_active == own + others.filter(|&o| is_active(o)).count()
+            }
         };
         if triggers {
             let verdict = match over {

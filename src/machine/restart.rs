@@ -232,6 +232,12 @@ impl Machine {
         }
     }
 
+    /// Who ends in a restart of several and doesn't start with them.
+    pub(super) fn about_to_be_dropped(&self) -> impl Iterator<Item = ChildId> {
+        let waves = self.waves.values();
+        waves.flat_map(|wave| wave.stop.difference(&wave.members).copied())
+    }
+
     /// Takes every wave in which something happened as far as it goes.
     pub(super) fn advance_waves(&mut self, out: &mut Vec<Command>) {
         while let Some(id) = self.moved_waves.pop() {

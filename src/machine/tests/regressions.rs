@@ -3,7 +3,7 @@
 use super::harness::{Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::Moment;
-use crate::machine::message::{Command, Config, Input, Outcome, Policy};
+use crate::machine::message::{Command, Config, Input, Outcome, Policy, Verdict};
 use crate::machine::policy::{AutoShutdown, Backoff, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
@@ -192,4 +192,50 @@ fn an_end_just_before_a_set_restart_would_have_asked_is_no_significant_end() {
         assert_eq!((w.is_there("s"), w.over()), (false, None));
         assert_eq!((w.view("a").incarnation, w.view("b").incarnation), (2, 2));
     }
+}
+
+#[test]
+fn the_last_significant_end_does_not_wait_for_those_that_a_set_restart_drops() {
+    let s = Policy {
+        restart: Restart::Never,
+        significant: true,
+        ..policy()
+    };
+    let rest = Config {
+        strategy: Strategy::RestForOne,
+        auto_shutdown: AutoShutdown::AllSignificant,
+        ..config()
+    };
+    let mut w = World::running(
+        rest,
+        &[("s", s.clone()), ("a", policy()), ("t", s), ("b", policy())],
+    );
+    w.stops("b", Stops::After(secs(1), Outcome::Ok));
+    w.fails("a");
+    // `t` has not been asked yet.
+    w.ends("s", Outcome::Ok);
+    w.run_out();
+    assert_eq!(w.blamed(), [("s", Verdict::AutoShutdown)]);
+    assert_eq!(w.over(), Some(secs(1)));
+}
+
+#[test]
+fn a_service_that_is_late_before_a_set_restart_would_have_asked_is_no_significant_end() {
+    let s = Policy {
+        restart: Restart::Never,
+        significant: true,
+        ready_timeout: Some(secs(1)),
+        ..policy()
+    };
+    let all = Config {
+        strategy: Strategy::OneForAll,
+        auto_shutdown: AutoShutdown::AnySignificant,
+        ..config()
+    };
+    let mut w = World::running(all, &[("s", s), ("a", policy()), ("b", policy())]);
+    w.stops("b", Stops::After(secs(2), Outcome::Ok));
+    w.fails("a");
+    w.run_out();
+    assert_eq!((w.is_there("s"), w.over()), (false, None));
+    assert_eq!(w.view("a").incarnation, 2);
 }
