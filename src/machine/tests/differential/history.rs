@@ -163,7 +163,7 @@ impl Draw {
 
     fn exits(&mut self, first: Name, children: usize) -> Operation {
         let mut exits = vec![(first, self.reason())];
-        for _ in 0..self.weighted(&[(70, 0), (20, 1), (10, 2)]) {
+        for _ in 0..self.weighted(&[(55, 0), (25, 1), (20, 2)]) {
             let name = NAMES[self.below(children)];
             if exits.iter().all(|e| e.0 != name) {
                 exits.push((name, self.reason()));

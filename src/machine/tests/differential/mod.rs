@@ -3,7 +3,7 @@
 //! Where we differ on purpose a [`Rule`] says so, and is checked like everything else.
 //!
 //! OTP's side is `tests/otp/differential.erl`, one process for all histories. Without Erlang on the
-//! `PATH` the test says that it is skipped. About five seconds.
+//! `PATH` the test says that it is skipped. About eight seconds.
 
 mod history;
 mod ours;
