@@ -211,6 +211,7 @@ impl Context {
     pub fn on_stop<R>(&self, f: impl FnOnce() -> R + Send + 'static) -> OnStop {
         let inert = OnStop {
             at: Weak::new(),
+            scope: Weak::new(),
             key: 0,
         };
         if self.scope.as_ref().is_some_and(|s| s.life.is_over()) {
@@ -222,6 +223,10 @@ impl Context {
         };
         if let Some(scope) = &self.scope {
             scope.hooks.lock().push(key);
+            if scope.life.is_over() {
+                // The scope has ended meanwhile, and has not seen this one.
+                drop(self.incarnation.life.take_hook(key));
+            }
         }
         if run_now {
             // The supervisor has the threads. If it is gone, dropping the fact counts the hook back.
@@ -232,6 +237,7 @@ impl Context {
         }
         OnStop {
             at: Arc::downgrade(&self.incarnation),
+            scope: self.scope.as_ref().map_or_else(Weak::new, Arc::downgrade),
             key,
         }
     }
@@ -346,11 +352,16 @@ impl Drop for EndOfScope {
 #[must_use = "dropping the guard withdraws the closure"]
 pub struct OnStop {
     at: Weak<Incarnation>,
+    /// The scope that would withdraw it, too.
+    scope: Weak<ScopeLife>,
     key: u64,
 }
 
 impl Drop for OnStop {
     fn drop(&mut self) {
+        if let Some(scope) = self.scope.upgrade() {
+            scope.hooks.lock().retain(|key| *key != self.key);
+        }
         if let Some(incarnation) = self.at.upgrade() {
             // The closure is dropped here, after the lock.
             drop(incarnation.life.take_hook(self.key));

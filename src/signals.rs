@@ -60,6 +60,13 @@ impl Supervisor {
         } else {
             self.serve()
         };
+        let result = match result {
+            // The signal came before the start: that is a stop that was asked for, like any other.
+            Err(e) if e.kind() == ErrorKind::Stopped && watch.seen.load(Ordering::Acquire) => {
+                Ok(())
+            }
+            other => other,
+        };
         let forced = watch.forced.load(Ordering::Acquire);
         drop(watch);
         result?;
@@ -86,6 +93,8 @@ impl Supervisor {
 /// Watches for signals until it is dropped.
 struct Watch {
     handle: Handle,
+    /// A signal has come.
+    seen: Arc<AtomicBool>,
     forced: Arc<AtomicBool>,
 }
 
@@ -97,13 +106,14 @@ impl Watch {
         let defaults = Defaults::get().map_err(|e| failed("no handler", e))?;
         let mut signals = Signals::new(STOP_SIGNALS).map_err(|e| failed("no handler", e))?;
         let handle = signals.handle();
-        let forced = Arc::new(AtomicBool::new(false));
+        let (seen, forced) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         limits::take_room()?;
-        let (tree, force) = (supervisor.borrowed(), forced.clone());
+        let (tree, saw, force) = (supervisor.borrowed(), seen.clone(), forced.clone());
         std::thread::Builder::new()
             .name("backstay-signal".to_owned())
             .spawn(move || {
                 for (n, number) in signals.forever().enumerate() {
+                    saw.store(true, Ordering::Release);
                     if n == 0 {
                         tree.request_stop_because(StopCause::Signal { number }, None);
                     } else {
@@ -114,7 +124,11 @@ impl Watch {
             })
             .map_err(|e| failed("no thread", e))?;
         defaults.suspend();
-        Ok(Watch { handle, forced })
+        Ok(Watch {
+            handle,
+            seen,
+            forced,
+        })
     }
 }
 

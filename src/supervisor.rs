@@ -16,7 +16,7 @@ use crate::driver::{mark, run_nested, run_root, start_root};
 use crate::error::{Error, ErrorKind, NotReady, ServiceResult};
 use crate::event::StopCause;
 use crate::id::{ChildId, ServiceId};
-use crate::link::cell::{CellData, Waited};
+use crate::link::cell::{CellData, ServiceCell, Waited};
 use crate::link::clock::{self, Clock};
 use crate::link::hub::Events;
 use crate::link::life::Wake;
@@ -489,16 +489,16 @@ impl Supervisor {
 
     /// Whether a service or a stop hook of this supervisor, or of one below it, runs on this thread.
     fn is_own_thread(&self) -> bool {
-        mark::incarnation().is_some_and(|i| i.home.supervisor.core.is_within(&self.core))
+        mark::supervisor().is_some_and(|core| core.is_within(&self.core))
     }
 
     /// Whoever waits for the end of a service must not be that service, or below it.
     fn refuse_own_service(&self, id: ServiceId) -> Result<(), Error> {
-        let Some(incarnation) = mark::incarnation() else {
+        let Some(home) = mark::home() else {
             return Ok(());
         };
-        let mut own = incarnation.home.cell.id == id;
-        let mut core = Some(incarnation.home.supervisor.core.clone());
+        let mut own = home.cell.id == id;
+        let mut core = Some(home.supervisor.core.clone());
         while let (false, Some(below)) = (own, core) {
             own = below.service_id() == Some(id);
             core = below.parent();
@@ -506,7 +506,7 @@ impl Supervisor {
         if own {
             return Err(Error::new(
                 ErrorKind::WouldWaitForItself,
-                format!("{} cannot wait for its own end", incarnation.home.path),
+                format!("{} cannot wait for its own end", home.path),
             ));
         }
         Ok(())
@@ -535,7 +535,8 @@ impl Supervisor {
         look: impl Fn(&CellData) -> Option<R>,
     ) -> Result<R, Error> {
         let caller = mark::incarnation();
-        let waker: Arc<dyn Wake> = entry.cell.clone();
+        // Of this call alone, so that it is forgotten with it.
+        let waker: Arc<dyn Wake> = Arc::new(Poke(entry.cell.clone()));
         if let Some(caller) = &caller {
             caller.life.on_stop_wake(Arc::downgrade(&waker));
         }
@@ -622,5 +623,14 @@ impl fmt::Debug for Supervisor {
             .field("path", &self.path())
             .field("state", &self.core.board.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// Wakes who waits for something about a service, at a stop of the service that waits.
+struct Poke(Arc<ServiceCell>);
+
+impl Wake for Poke {
+    fn wake(&self) {
+        self.0.wake();
     }
 }

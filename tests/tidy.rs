@@ -29,7 +29,7 @@ const LEVELS: [&[&str]; 8] = [
 ];
 
 /// Which files name something of a higher level, what, and why.
-const UPWARD: [(&str, &str, &str); 7] = [
+const UPWARD: [(&str, &str, &str); 8] = [
     (
         "context.rs",
         "supervisor::Supervisor",
@@ -59,6 +59,11 @@ const UPWARD: [(&str, &str, &str); 7] = [
         "driver/below.rs",
         "supervisor::Supervisor",
         "what is below a running service is entered with its handle",
+    ),
+    (
+        "driver/engine.rs",
+        "supervisor::Supervisor",
+        "what is left of a supervisor that was removed is dropped elsewhere",
     ),
     (
         "driver/run.rs",

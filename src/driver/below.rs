@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::Core;
 use super::limits;
 use super::run::Run;
-use super::start::{Claimed, answer_of, new_line, thread_name};
+use super::start::{answer_of, thread_name};
 use crate::context::{Context, Incarnation};
 use crate::error::{Error, ErrorKind, Never};
 use crate::event::StopCause;
@@ -71,17 +71,11 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
     let home = &context.incarnation.home;
     limits::take_room()?;
     core.adopt(home.supervisor.core(), &home.cell.name)?;
-    let (line, inbox) = new_line(home.emitter.post.clone());
-    let engine = core.begin_nested(line.clone())?;
+    let claimed = core.begin_nested(home.emitter.post.clone())?;
     // A helper thread calls this, and `run` returned in between: `end_below` asked too early.
     if context.incarnation.below.lock().closed {
         core.ask_stop(StopCause::Ordered, None);
     }
-    let claimed = Claimed {
-        engine,
-        line,
-        inbox,
-    };
     let run = Run::below(core.clone(), claimed, context);
     let (core, incarnation) = (core.clone(), context.incarnation.clone());
     std::thread::Builder::new()

@@ -69,10 +69,13 @@ impl Board {
     }
 
     /// Forgets a service. Its cell says that it is gone only after this.
-    /// Answers the end that it has forgotten to remember this one.
-    pub(crate) fn remove(&self, id: ChildId, end: End) -> Option<End> {
+    /// Answers the end that it has forgotten to remember this one, and the supervisor that it was;
+    /// both for the caller to drop, since they may hold the user's values.
+    pub(crate) fn remove(&self, id: ChildId, end: End) -> (Option<End>, Option<Supervisor>) {
         let mut data = self.data.lock();
-        let entry = data.entries.remove(&id)?;
+        let Some(entry) = data.entries.remove(&id) else {
+            return (None, None);
+        };
         data.names.remove(&entry.cell.name);
         let oldest = if data.removed_ends.len() >= REMOVED_ENDS_MAX {
             data.removed_ends.pop_front()
@@ -81,19 +84,17 @@ impl Board {
         };
         data.removed_ends.push_back((id, end));
         drop(data);
-        drop(entry);
-        oldest.map(|(_, end)| end)
+        (oldest.map(|(_, end)| end), entry.nested)
     }
 
-    /// Shows a supervisor below a service, or no longer.
-    pub(crate) fn set_nested(&self, id: ChildId, nested: Option<Supervisor>) {
+    /// Shows a supervisor below a service, or no longer. The one before is for the caller to drop:
+    /// it may be the last reference to a tree with values of the user's.
+    pub(crate) fn set_nested(&self, id: ChildId, nested: Option<Supervisor>) -> Option<Supervisor> {
         let mut data = self.data.lock();
-        let old = match data.entries.get_mut(&id) {
+        match data.entries.get_mut(&id) {
             Some(entry) => std::mem::replace(&mut entry.nested, nested),
             None => None,
-        };
-        drop(data);
-        drop(old);
+        }
     }
 
     pub(crate) fn id(&self, name: &str) -> Option<ChildId> {

@@ -29,6 +29,8 @@ pub(crate) struct Body {
     pub(crate) supervisor_timeout: Option<Duration>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) fresh_thread: bool,
+    /// It belongs to a supervisor now; a refused one goes back as it came.
+    pub(crate) admitted: bool,
 }
 
 pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
@@ -57,6 +59,7 @@ pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
         },
         stack_size: spec.stack_size,
         fresh_thread: spec.fresh_thread,
+        admitted: false,
     };
     (policy, body)
 }
@@ -90,7 +93,10 @@ impl Body {
     fn drop_here(&mut self) -> Option<String> {
         // A supervisor that doesn't run has services of its own, and somebody may still have a
         // handle to it.
-        let below = self.supervisor().and_then(|s| s.core().close());
+        let below = match self.admitted {
+            true => self.supervisor().and_then(|s| s.core().close()),
+            false => None,
+        };
         let service = self.service.take();
         guarded_drop((below, service))
     }

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 use parking_lot::Mutex;
 
 use super::body::Body;
+use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::Job as StopJob;
 use super::thread::{Job, Order, Seat};
@@ -67,7 +68,8 @@ impl Run {
                 self.emitter.emit(&self.path, 0, EventKind::Paused { time })
             }
             Command::AnnounceResume => self.emitter.emit(&self.path, 0, EventKind::Resumed),
-            Command::EndedEarly { id } => self.remember_early_end(id),
+            // Noted before it was published.
+            Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
                 let failure = self
                     .engine
@@ -82,6 +84,7 @@ impl Run {
     }
 
     fn start(&mut self, id: ChildId, number: u64) {
+        self.take_down_below(id);
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
@@ -96,9 +99,6 @@ impl Run {
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;
-        if std::mem::take(&mut slot.supervises) {
-            self.core.board.set_nested(id, None);
-        }
         let fresh = body.fresh_thread;
         let job = Job {
             incarnation,
@@ -128,6 +128,18 @@ impl Run {
         }
     }
 
+    /// The supervisor that the last incarnation ran below itself is not shown any more.
+    fn take_down_below(&mut self, id: ChildId) {
+        let slot = self.engine.slots.get_mut(&id);
+        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
+            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
+            self.set_aside(Remains {
+                supervisors,
+                ..Remains::default()
+            });
+        }
+    }
+
     /// A failed start: dealt with in its turn like every other end.
     fn could_not_start(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
         let Some(slot) = self.engine.slots.get_mut(&id) else {
@@ -151,7 +163,8 @@ impl Run {
             left.discard.is_none(),
             "asked to stop before it was started"
         );
-        self.inbox.push_own(Fact::Ended(fact::Ended {
+        // Through the channel like every other end, so that it keeps nobody else waiting.
+        drop(self.line.facts.send(Fact::Ended(fact::Ended {
             child: id,
             incarnation: number,
             outcome: Outcome::NoThread,
@@ -159,7 +172,7 @@ impl Run {
             run_time: Duration::ZERO,
             discarded: false,
             stragglers: Vec::new(),
-        }));
+        })));
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
@@ -317,41 +330,45 @@ impl Run {
     }
 
     fn forget(&mut self, id: ChildId) {
-        let (slot, evicted) = self.engine.forget(&self.core.board, id);
+        let remains = self.engine.forget(&self.core.board, id);
         self.left_behind.retain(|(c, _, _)| *c != id);
-        if let Some(mut slot) = slot {
-            // Discarded with the values, all but what a late end has brought.
-            self.forgotten.append(&mut slot.trash);
-            self.forgotten.extend(slot.last_failure.take());
+        let had_services = !remains.supervisors.is_empty();
+        self.set_aside(remains);
+        if had_services {
+            // `wait_ready` may have been waiting for something below it.
+            self.core.pulse();
         }
-        self.forgotten.extend(evicted);
-        if self.forgotten.len() >= FORGOTTEN_MAX {
-            let trash = std::mem::take(&mut self.forgotten);
-            self.bury(Vec::new(), trash);
+    }
+
+    /// Keeps what may not be dropped here until it is worth a thread.
+    fn set_aside(&mut self, mut remains: Remains) {
+        // Without an error in it there is nothing of the user's in a failure.
+        remains.failures.retain(|failure| failure.error().is_some());
+        // A whole tree is worth it at once.
+        let now = !remains.supervisors.is_empty();
+        self.forgotten.append(remains);
+        if now || self.forgotten.len() >= FORGOTTEN_MAX {
+            let remains = std::mem::take(&mut self.forgotten);
+            self.bury(remains);
         }
     }
 
     /// Drops user values on a stop thread. The answer has the messages of `Drop`s that panicked.
-    pub(super) fn bury(
-        &self,
-        bodies: Vec<Arc<Body>>,
-        mut trash: Vec<Failure>,
-    ) -> Option<Receiver<Vec<String>>> {
-        // Without an error in it there is nothing of the user's in a failure.
-        trash.retain(|failure| failure.error().is_some());
-        if bodies.is_empty() && trash.is_empty() {
+    pub(super) fn bury(&self, remains: Remains) -> Option<Receiver<Vec<String>>> {
+        if remains.len() == 0 {
             return None;
         }
         let (done, buried) = bounded(1);
+        let core = self.core.clone();
         self.tree.stop_threads.push(StopJob::Bury {
-            bodies,
-            trash,
+            remains,
+            core,
             done,
         });
         Some(buried)
     }
 
-    fn remember_early_end(&mut self, id: ChildId) {
+    pub(super) fn remember_early_end(&self, id: ChildId) {
         let Some(slot) = self.engine.slots.get(&id) else {
             return;
         };

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
 
 use super::board::Board;
 use super::body::{Body, Defaults};
 use super::engine::Engine;
-use super::request::{self, Answer, Ask, Outcome, Ticket};
+use super::inbox::Inbox;
+use super::request::{self, Answer, Ask, COMMANDS_MAX, Outcome, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::event::StopCause;
 use crate::id::{ServiceId, SupervisorId};
@@ -81,6 +82,29 @@ pub(crate) struct Line {
     pub(crate) commands: Sender<Ticket>,
     pub(crate) facts: Sender<Fact>,
     pub(crate) post: Arc<Post>,
+}
+
+/// A machine that was taken off the desk for a run, and how that hears.
+pub(crate) struct Claimed {
+    pub(crate) engine: Box<Engine>,
+    pub(crate) line: Line,
+    pub(crate) inbox: Inbox,
+}
+
+impl Claimed {
+    fn new(engine: Box<Engine>, post: Arc<Post>) -> Claimed {
+        let (commands, commands_inbox) = bounded(COMMANDS_MAX);
+        let (facts, facts_inbox) = engine.facts.clone();
+        Claimed {
+            engine,
+            line: Line {
+                commands,
+                facts,
+                post,
+            },
+            inbox: Inbox::new(facts_inbox, commands_inbox),
+        }
+    }
 }
 
 /// Requests that need no answer: a level, not a message, so that asking never blocks.
@@ -221,7 +245,7 @@ impl Core {
     }
 
     /// Becomes responsible for a run as the root of a tree.
-    pub(crate) fn begin_root(&self, line: Line) -> Result<Box<Engine>, Error> {
+    pub(crate) fn begin_root(&self, post: Arc<Post>) -> Result<Claimed, Error> {
         if let Some(invalid) = &self.settings.invalid {
             return Err(invalid.clone());
         }
@@ -235,27 +259,28 @@ impl Core {
                 ),
             ));
         }
-        let engine = self.take_engine(&mut desk, line)?;
+        let claimed = self.take_engine(&mut desk, post)?;
         desk.role = Role::Root;
-        Ok(engine)
+        Ok(claimed)
     }
 
     /// Becomes responsible for a run as a service.
-    pub(crate) fn begin_nested(&self, line: Line) -> Result<Box<Engine>, Error> {
+    pub(crate) fn begin_nested(&self, post: Arc<Post>) -> Result<Claimed, Error> {
         let mut desk = self.desk.lock();
-        self.take_engine(&mut desk, line)
+        self.take_engine(&mut desk, post)
     }
 
-    fn take_engine(&self, desk: &mut Desk, line: Line) -> Result<Box<Engine>, Error> {
+    fn take_engine(&self, desk: &mut Desk, post: Arc<Post>) -> Result<Claimed, Error> {
         match std::mem::replace(&mut desk.stage, Stage::Over) {
             Stage::Idle(engine) => {
                 let mut ending = self.ending.lock();
                 ending.begun += 1;
-                ending.post = Some(line.post.clone());
+                ending.post = Some(post.clone());
                 drop(ending);
-                desk.stage = Stage::Running(line);
+                let claimed = Claimed::new(engine, post);
+                desk.stage = Stage::Running(claimed.line.clone());
                 *self.levels.lock() = Levels::default();
-                Ok(engine)
+                Ok(claimed)
             }
             Stage::Running(other) => {
                 desk.stage = Stage::Running(other);
@@ -347,13 +372,6 @@ impl Core {
         matches!(self.desk.lock().stage, Stage::Over)
     }
 
-    pub(crate) fn line(&self) -> Option<Line> {
-        match &self.desk.lock().stage {
-            Stage::Running(line) => Some(line.clone()),
-            Stage::Idle(_) | Stage::Over => None,
-        }
-    }
-
     pub(crate) fn was_started(&self) -> bool {
         let ending = self.ending.lock();
         ending.begun > 0 || ending.last.is_some()
@@ -398,8 +416,7 @@ impl Core {
         let Stage::Running(line) = &desk.stage else {
             return None;
         };
-        let facts = line.facts.clone();
-        // Under the desk's lock, so that it is this run that is asked and not the next one.
+        // All under the desk's lock, so that it is this run that is asked and woken, not the next one.
         let mut levels = self.levels.lock();
         levels.stop = match levels.stop.take() {
             None => Some((cause, deadline)),
@@ -408,11 +425,12 @@ impl Core {
         };
         drop(levels);
         let run = self.ending.lock().begun;
-        drop(desk);
-        self.wake_by(&facts);
+        self.wake_by(&line.facts);
         Some(run)
     }
 
+    /// Under the desk's lock: the flag is set only for the line of the run that is told. The send is
+    /// to an unbounded channel and doesn't block.
     fn wake_by(&self, facts: &Sender<Fact>) {
         if !self.level_changed.swap(true, Ordering::AcqRel) {
             drop(facts.send(Fact::Wake));
@@ -490,7 +508,7 @@ impl Core {
 impl Wake for Core {
     /// The incarnation that this supervisor runs as was asked to stop.
     fn wake(&self) {
-        if let Some(line) = self.line() {
+        if let Stage::Running(line) = &self.desk.lock().stage {
             self.wake_by(&line.facts);
         }
     }

@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
 use super::board::{Board, Entry};
 use super::body::Body;
 use super::core::Core;
+use super::panic::guarded_drop;
 use super::request::{Answer, Ask, NewService};
 use super::thread::Seat;
 use crate::context::{Home, Incarnation};
@@ -14,14 +17,18 @@ use crate::failure::Failure;
 use crate::id::{ChildId, ServiceId};
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
+use crate::link::fact::Fact;
 use crate::machine::Machine;
 use crate::machine::message::{Command, Input};
 use crate::machine::time::Moment;
 use crate::report::End;
+use crate::supervisor::Supervisor;
 
 pub(crate) struct Engine {
     pub(crate) machine: Machine,
     pub(crate) slots: HashMap<ChildId, Slot>,
+    /// One channel over all runs: an abandoned thread of an earlier one tells its end to the next.
+    pub(crate) facts: (Sender<Fact>, Receiver<Fact>),
 }
 
 /// A service as the driver has it.
@@ -40,6 +47,7 @@ pub(crate) struct Slot {
     pub(crate) ended_by: Option<Failure>,
     /// Failures that only this still holds; dropped by the service's thread.
     pub(crate) trash: Vec<Failure>,
+    pub(crate) is_supervisor: bool,
     /// Its last incarnation ran a supervisor below itself, which is on the board.
     pub(crate) supervises: bool,
 }
@@ -48,6 +56,7 @@ impl Slot {
     fn new(cell: Arc<ServiceCell>, body: Body) -> Slot {
         Slot {
             cell,
+            is_supervisor: body.supervisor().is_some(),
             body: Some(Arc::new(body)),
             home: None,
             seat: None,
@@ -60,7 +69,9 @@ impl Slot {
     }
 
     pub(crate) fn set_failure(&mut self, failure: Failure) {
-        self.trash.extend(self.last_failure.replace(failure));
+        // Without an error in it there is nothing of the user's in a failure.
+        let old = self.last_failure.replace(failure);
+        self.trash.extend(old.filter(|f| f.error().is_some()));
     }
 }
 
@@ -69,6 +80,7 @@ impl Engine {
         Engine {
             machine,
             slots: HashMap::new(),
+            facts: unbounded(),
         }
     }
 
@@ -169,17 +181,19 @@ impl Engine {
             match command {
                 Command::Discard { id } => {
                     if let Some(slot) = self.slots.get_mut(&id) {
-                        leftover.bodies.extend(slot.body.take());
-                        leftover.failures.append(&mut slot.trash);
+                        leftover.remains.push(Remains {
+                            bodies: slot.body.take().into_iter().collect(),
+                            failures: std::mem::take(&mut slot.trash),
+                            supervisors: Vec::new(),
+                        });
                     }
                     let mut out = Vec::new();
                     self.machine.step(now, Input::Discarded(id), &mut out);
                     self.carry_out_idle(core, now, out, leftover);
                 }
                 Command::Forget { id } => {
-                    let (slot, evicted) = self.forget(&core.board, id);
-                    leftover.failures.extend(slot.and_then(|s| s.last_failure));
-                    leftover.failures.extend(evicted);
+                    let remains = self.forget(&core.board, id);
+                    leftover.remains.push(remains);
                 }
                 // Nobody runs and nobody listens: what is announced of a service begins with its
                 // supervisor's start.
@@ -201,22 +215,28 @@ impl Engine {
 
     /// Takes a service off the board, then tells who waits for that.
     /// The failure that the board has forgotten for it is for the caller to drop.
-    pub(crate) fn forget(&mut self, board: &Board, id: ChildId) -> (Option<Slot>, Option<Failure>) {
-        let Some(slot) = self.slots.remove(&id) else {
-            return (None, None);
+    pub(crate) fn forget(&mut self, board: &Board, id: ChildId) -> Remains {
+        let mut remains = Remains::default();
+        let Some(mut slot) = self.slots.remove(&id) else {
+            return remains;
         };
         let failure = slot.ended_by.clone();
-        let evicted = match board.remove(
+        let (evicted, supervisor) = board.remove(
             id,
             End::Removed {
                 failure: failure.clone(),
             },
-        ) {
-            Some(End::Removed { failure }) => failure,
-            Some(End::Done | End::Stopped | End::GivenUp { .. }) | None => None,
-        };
+        );
+        if let Some(End::Removed { failure }) = evicted {
+            remains.failures.extend(failure);
+        }
         slot.cell.update(|data| data.gone = Some(failure));
-        (Some(slot), evicted)
+        remains.supervisors.extend(supervisor);
+        remains.failures.append(&mut slot.trash);
+        remains.failures.extend(slot.last_failure.take());
+        remains.failures.extend(slot.ended_by.take());
+        remains.bodies.extend(slot.body.take());
+        remains
     }
 
     fn publish_idle(&mut self) {
@@ -244,12 +264,40 @@ impl Engine {
     }
 }
 
+/// What is left of services that are gone. It holds the user's values, so where it is dropped
+/// matters: on a stop thread, or on the thread of a caller, never on the supervisor's.
+#[derive(Default)]
+pub(crate) struct Remains {
+    pub(crate) bodies: Vec<Arc<Body>>,
+    pub(crate) failures: Vec<Failure>,
+    pub(crate) supervisors: Vec<Supervisor>,
+}
+
+impl Remains {
+    pub(crate) fn append(&mut self, mut other: Remains) {
+        self.bodies.append(&mut other.bodies);
+        self.failures.append(&mut other.failures);
+        self.supervisors.append(&mut other.supervisors);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bodies.len() + self.failures.len() + self.supervisors.len()
+    }
+
+    /// Drops everything here. The messages of `Drop`s that panicked come back.
+    pub(crate) fn discard(self) -> Vec<String> {
+        let mut panics: Vec<String> = self.bodies.into_iter().filter_map(Body::discard).collect();
+        panics.extend(self.failures.into_iter().filter_map(guarded_drop));
+        panics.extend(self.supervisors.into_iter().filter_map(guarded_drop));
+        panics
+    }
+}
+
 /// User values that an idle request leaves behind.
 #[derive(Default)]
 pub(crate) struct Leftover {
     refused: Option<Ask>,
-    bodies: Vec<Arc<Body>>,
-    failures: Vec<Failure>,
+    remains: Vec<Remains>,
 }
 
 impl Leftover {
@@ -263,12 +311,9 @@ impl Leftover {
 impl Drop for Leftover {
     fn drop(&mut self) {
         drop(self.refused.take());
-        for body in self.bodies.drain(..) {
+        for remains in self.remains.drain(..) {
             // A removal before the start: there is nobody to tell of a panic.
-            drop(Body::discard(body));
-        }
-        for failure in self.failures.drain(..) {
-            drop(super::panic::guarded_drop(failure));
+            drop(remains.discard());
         }
     }
 }

@@ -64,7 +64,7 @@ impl Run {
                 .map(|l| format!(" at {l}"))
                 .unwrap_or_default()
         );
-        log::error!(target: &self.path, "{text}");
+        drop(panic::guarded(|| log::error!(target: &self.path, "{text}")));
         for slot in self.engine.slots.values() {
             let (Some(incarnation), Some(body)) = (&slot.incarnation, &slot.body) else {
                 continue;
@@ -87,12 +87,8 @@ impl Run {
         let is_final = self.is_final();
         // Late ends that came with the last one.
         let late: Vec<Fact> = self.inbox.drain().collect();
-        for fact in late {
-            self.deal_with(fact);
-        }
-        if let Err(bug) = panic::catch(false, || self.put_slots_away(is_final)) {
-            log::error!(target: &self.path, "{}: a bug in backstay: {}", self.path, bug.message);
-        }
+        self.unless_broken(|run| late.into_iter().for_each(|fact| run.deal_with(fact)));
+        self.unless_broken(|run| run.put_slots_away(is_final));
         let unstopped: Vec<Unstopped> = self.left_behind.drain(..).map(|(_, _, u)| u).collect();
         if let (Some(context), false) = (&self.above, unstopped.is_empty()) {
             let mut below = context.incarnation.below.lock();
@@ -135,20 +131,27 @@ impl Run {
         RunEnded { result, terminated }
     }
 
+    /// Whatever else happens, the end must be told. A bug of ours is only said aloud here.
+    fn unless_broken(&mut self, f: impl FnOnce(&mut Run)) {
+        if let Err(bug) = panic::catch(false, || f(self)) {
+            let text = format!("{}: a bug in backstay: {}", self.path, bug.message);
+            drop(panic::guarded(|| log::error!(target: "backstay", "{text}")));
+        }
+    }
+
     fn put_slots_away(&mut self, is_final: bool) {
-        let mut bodies = Vec::new();
-        let mut trash = std::mem::take(&mut self.forgotten);
+        let mut remains = std::mem::take(&mut self.forgotten);
         for slot in self.engine.slots.values_mut() {
             slot.home = None;
             slot.incarnation = None;
             slot.seat = None;
             if is_final {
-                bodies.extend(slot.body.take());
-                trash.append(&mut slot.trash);
+                remains.bodies.extend(slot.body.take());
+                remains.failures.append(&mut slot.trash);
                 slot.cell.update(|data| data.orphaned = true);
             }
         }
-        let Some(buried) = self.bury(bodies, trash) else {
+        let Some(buried) = self.bury(remains) else {
             return;
         };
         for message in self.wait_for_burial(&buried) {
@@ -163,11 +166,15 @@ impl Run {
     fn wait_for_burial(&mut self, buried: &Receiver<Vec<String>>) -> Vec<String> {
         let patience = Clock::deadline(DEFAULT_STOP_TIMEOUT);
         loop {
-            let forced = self.core.stop_deadline();
-            let until = match (patience, forced) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            let above = self.above.as_ref().and_then(|context| {
+                let (deadline, _) = context.incarnation.life.stop_terms()?;
+                deadline
+            });
+            let own = self.tree.clock.instant(self.engine.machine.stop_deadline());
+            let until = [patience, self.core.stop_deadline(), above, own]
+                .into_iter()
+                .flatten()
+                .min();
             match self.inbox.wait_for(buried, until) {
                 Some(Other::Answer(panics)) => return panics,
                 Some(Other::Fact(fact)) => self.deal_with(fact),

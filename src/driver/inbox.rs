@@ -1,6 +1,5 @@
 //! The one place where a supervisor waits.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, at, never, select};
@@ -27,8 +26,6 @@ pub(crate) enum Other<T> {
 pub(crate) struct Inbox {
     facts: Receiver<Fact>,
     commands: Receiver<Ticket>,
-    /// Facts of the supervisor's own: a start for which no thread could be had.
-    own: VecDeque<Fact>,
     /// A command that was taken, and how many facts were there then: those go first.
     held: Option<Ticket>,
     facts_first: usize,
@@ -40,15 +37,10 @@ impl Inbox {
         Inbox {
             facts,
             commands,
-            own: VecDeque::new(),
             held: None,
             facts_first: 0,
             spin: Spin::default(),
         }
-    }
-
-    pub(crate) fn push_own(&mut self, fact: Fact) {
-        self.own.push_back(fact);
     }
 
     /// The next thing to deal with; blocks until there is one.
@@ -64,9 +56,6 @@ impl Inbox {
                     return Heard::Fact(fact);
                 }
                 self.facts_first = 0;
-            }
-            if let Some(fact) = self.own.pop_front() {
-                return Heard::Fact(fact);
             }
             if deadline.is_some_and(|at| at <= clock::now()) {
                 return Heard::Time;
@@ -134,6 +123,6 @@ impl Inbox {
 
     /// Everything that has come and wasn't dealt with.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Fact> + '_ {
-        self.own.drain(..).chain(self.facts.try_iter())
+        self.facts.try_iter()
     }
 }

@@ -3,7 +3,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use crate::context::Incarnation;
+use super::core::Core;
+use crate::context::{Home, Incarnation};
 use crate::link::hub::Post;
 
 /// What a thread of ours is doing.
@@ -11,12 +12,32 @@ use crate::link::hub::Post;
 pub(crate) struct Mark {
     /// The incarnation whose `run` or stop hook runs here.
     pub(crate) incarnation: Option<Arc<Incarnation>>,
+    /// The service whose values are dropped here.
+    pub(crate) home: Option<Arc<Home>>,
+    /// The supervisor what is left of whose services is dropped here.
+    pub(crate) core: Option<Arc<Core>>,
     /// This is the dispatcher of that tree.
     pub(crate) dispatcher: Option<Arc<Post>>,
 }
 
 thread_local! {
-    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, dispatcher: None }) };
+    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, home: None, core: None, dispatcher: None }) };
+}
+
+impl Mark {
+    pub(crate) fn of_home(home: Arc<Home>) -> Mark {
+        Mark {
+            home: Some(home),
+            ..Mark::default()
+        }
+    }
+
+    pub(crate) fn of_supervisor(core: Arc<Core>) -> Mark {
+        Mark {
+            core: Some(core),
+            ..Mark::default()
+        }
+    }
 }
 
 /// Marks the thread until the guard is dropped; then it is what it was before.
@@ -43,6 +64,27 @@ pub(crate) fn incarnation() -> Option<Arc<Incarnation>> {
     MARK.try_with(|m| m.borrow().incarnation.clone())
         .ok()
         .flatten()
+}
+
+/// The service that this thread belongs to, in `run`, in a stop hook or in a `Drop` of its values.
+pub(crate) fn home() -> Option<Arc<Home>> {
+    MARK.try_with(|m| {
+        let mark = m.borrow();
+        match &mark.incarnation {
+            Some(incarnation) => Some(incarnation.home.clone()),
+            None => mark.home.clone(),
+        }
+    })
+    .ok()
+    .flatten()
+}
+
+/// The supervisor that waits for this thread.
+pub(crate) fn supervisor() -> Option<Arc<Core>> {
+    match home() {
+        Some(home) => Some(home.supervisor.core().clone()),
+        None => MARK.try_with(|m| m.borrow().core.clone()).ok().flatten(),
+    }
 }
 
 pub(crate) fn is_dispatcher_of(post: &Arc<Post>) -> bool {

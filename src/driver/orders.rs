@@ -137,7 +137,10 @@ impl OrderReceiver {
 
 impl Drop for OrderReceiver {
     fn drop(&mut self) {
-        // What was not taken is dropped here, on the service's thread.
-        drop(self.slot.close());
+        // What was not taken is dropped here, on the service's thread; a run that never began has
+        // ended all the same.
+        if let Some(order) = self.slot.close() {
+            super::thread::refuse(order);
+        }
     }
 }

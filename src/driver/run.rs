@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::core::{Core, Line};
-use super::engine::Engine;
+use super::core::{Claimed, Core, Line};
+use super::engine::{Engine, Remains};
 use super::fence::Fence;
 use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
-use super::start::{Claimed, thread_name};
+use super::start::thread_name;
 use super::stop::StopThreads;
 use super::{limits, panic};
 use crate::context::{Context, Home};
@@ -66,12 +66,12 @@ pub(super) struct Run {
     pub(super) left_behind: Vec<(ChildId, u64, Unstopped)>,
     pub(super) stop_cause: StopCause,
     pub(super) blamed: Option<(Verdict, Option<Failure>)>,
-    /// Failures of removed services that the board has forgotten; see [`Run::bury`].
-    pub(super) forgotten: Vec<Failure>,
+    /// What is left of removed services; see [`Run::bury`].
+    pub(super) forgotten: Remains,
     pub(super) finished: bool,
 }
 
-/// How many forgotten failures are dropped together.
+/// How many forgotten values are dropped together.
 pub(super) const FORGOTTEN_MAX: usize = 64;
 
 pub(super) struct Current {
@@ -158,7 +158,7 @@ impl Run {
             left_behind: Vec::new(),
             stop_cause: StopCause::Ordered,
             blamed: None,
-            forgotten: Vec::new(),
+            forgotten: Remains::default(),
             finished: false,
         }
     }
@@ -312,7 +312,7 @@ impl Run {
         let failure = self.current.take().and_then(|current| current.failure);
         if !self.engine.slots.contains_key(&child) {
             // Its slot has no reference any more, so ours may be the last.
-            self.forgotten.extend(failure);
+            self.forgotten.failures.extend(failure);
         }
     }
 
@@ -385,6 +385,7 @@ impl Run {
         let now = self.tree.clock.now();
         self.engine.machine.step(now, input, &mut self.out);
         self.note_failures();
+        self.note_early_ends();
         self.publish();
     }
 
@@ -434,7 +435,19 @@ impl Run {
         }
     }
 
+    /// Before it is published that nobody is missing any more: who waits for readiness must find
+    /// these first.
+    fn note_early_ends(&self) {
+        for command in &self.out {
+            if let Command::EndedEarly { id } = command {
+                self.remember_early_end(*id);
+            }
+        }
+    }
+
     fn publish(&mut self) {
+        // Whether what is below a service counts for `wait_ready` depends on the service.
+        let mut below_changed = false;
         let clock = self.tree.clock;
         let instant = |moment| clock.instant(moment);
         // A service that changed twice is published twice: that is rare and harmless.
@@ -446,6 +459,7 @@ impl Run {
             else {
                 continue;
             };
+            below_changed |= slot.supervises || slot.is_supervisor;
             slot.cell.update(|data| {
                 if data.incarnation != view.incarnation {
                     data.status = None;
@@ -474,7 +488,7 @@ impl Run {
         } else {
             State::Stopping
         };
-        if self.core.board.set_state(state, machine.missing()) {
+        if self.core.board.set_state(state, machine.missing()) || below_changed {
             self.core.pulse();
         }
     }

@@ -2,46 +2,18 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::bounded;
 
-use super::core::{Core, Line};
-use super::engine::Engine;
-use super::inbox::Inbox;
-use super::request::COMMANDS_MAX;
+use super::core::{Claimed, Core};
 use super::run::{Run, RunEnded};
 use super::{dispatch, limits, panic};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, ServiceResult};
 use crate::exit::Exit;
-use crate::link::hub::Post;
-
-/// A root that was claimed and has its inbox.
-pub(crate) struct Claimed {
-    pub(super) engine: Box<Engine>,
-    pub(super) line: Line,
-    pub(super) inbox: Inbox,
-}
 
 fn claim_root(core: &Arc<Core>) -> Result<Claimed, Error> {
     panic::install()?;
-    let (line, inbox) = new_line(dispatch::new_post());
-    let engine = core.begin_root(line.clone())?;
-    Ok(Claimed {
-        engine,
-        line,
-        inbox,
-    })
-}
-
-pub(super) fn new_line(post: Arc<Post>) -> (Line, Inbox) {
-    let (facts, facts_inbox) = unbounded();
-    let (commands, commands_inbox) = bounded(COMMANDS_MAX);
-    let line = Line {
-        commands,
-        facts,
-        post,
-    };
-    (line, Inbox::new(facts_inbox, commands_inbox))
+    core.begin_root(dispatch::new_post())
 }
 
 /// Runs the root of a tree on this thread.
@@ -104,13 +76,7 @@ pub(crate) fn run_nested(core: &Arc<Core>, context: &Context) -> ServiceResult {
         .into());
     }
     let post = context.incarnation.home.emitter.post.clone();
-    let (line, inbox) = new_line(post);
-    let engine = core.begin_nested(line.clone())?;
-    let claimed = Claimed {
-        engine,
-        line,
-        inbox,
-    };
+    let claimed = core.begin_nested(post)?;
     let run = Run::nested(core.clone(), claimed, context);
     answer_of(core, run.run())
 }

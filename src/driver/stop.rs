@@ -11,6 +11,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::body::Body;
+use super::core::Core;
+use super::engine::Remains;
 use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
@@ -58,8 +60,8 @@ pub(crate) enum Job {
     },
     /// Drop the values of all services of a supervisor that is over.
     Bury {
-        bodies: Vec<Arc<Body>>,
-        trash: Vec<Failure>,
+        remains: Remains,
+        core: Arc<Core>,
         done: crossbeam_channel::Sender<Vec<String>>,
     },
 }
@@ -140,14 +142,12 @@ impl Job {
                 drop(fence);
             }
             Job::Bury {
-                bodies,
-                trash,
+                remains,
+                core,
                 done,
             } => {
-                let mut panics: Vec<String> =
-                    bodies.into_iter().filter_map(Body::discard).collect();
-                panics.extend(trash.into_iter().filter_map(super::panic::guarded_drop));
-                drop(done.send(panics));
+                let _marked = mark::enter(Mark::of_supervisor(core));
+                drop(done.send(remains.discard()));
             }
         }
     }
@@ -162,7 +162,7 @@ impl Job {
             Job::LateHook { ticket, .. } => give_up_hook(&ticket),
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
-            Job::Bury { bodies, trash, .. } => std::mem::forget((bodies, trash)),
+            Job::Bury { remains, .. } => std::mem::forget(remains),
         }
     }
 }
@@ -179,7 +179,7 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
     let incarnation = ticket.incarnation.clone();
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
-        dispatcher: None,
+        ..Mark::default()
     });
     let quiet = incarnation.home.quiet;
     let (what, result) = match ticket.what {
@@ -211,7 +211,8 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
 }
 
 /// Drops a service's values here and tells its supervisor.
-pub(crate) fn discard(body: Option<Arc<Body>>, trash: Vec<Failure>, home: &Home) {
+pub(crate) fn discard(body: Option<Arc<Body>>, trash: Vec<Failure>, home: &Arc<Home>) {
+    let _marked = mark::enter(Mark::of_home(home.clone()));
     if let Some(message) = body.and_then(Body::discard) {
         home.emit_hook_panic(0, "drop", &message);
     }

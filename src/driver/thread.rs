@@ -127,7 +127,7 @@ fn run(job: Job) -> Then {
     } = job;
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
-        dispatcher: None,
+        ..Mark::default()
     });
     // Told exactly once, whatever happens below.
     let mut end = TellEnd::new(incarnation.clone());
@@ -166,6 +166,14 @@ fn run(job: Job) -> Then {
     }
     drop(end);
     if leave { Then::Leave } else { Then::Stay }
+}
+
+/// An order that the thread doesn't carry out any more, because it is on its way out.
+pub(super) fn refuse(order: Order) {
+    match order {
+        Order::Run(job) => drop(TellEnd::new(job.incarnation)),
+        Order::Leave(_) | Order::Discard { .. } => {}
+    }
 }
 
 fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
@@ -209,7 +217,13 @@ impl TellEnd {
         self.ended.run_time = run_time;
         let below = std::mem::take(&mut *self.incarnation.below.lock());
         // What failed below is the end, whatever the service has answered.
-        let result = below.failed.map_or(result, |error| Ok(Err(error)));
+        let result = match below.failed {
+            None => result,
+            Some(error) => {
+                discard_quietly(&self.incarnation, "drop", vec![result]);
+                Ok(Err(error))
+            }
+        };
         let (outcome, failure) = match result {
             Ok(Ok(())) => (Outcome::Ok, None),
             // A wait that the stop cut short, handed on with `?`: exactly what was asked for.
@@ -295,6 +309,7 @@ fn judge_error(
     match (exit, inner) {
         // It comes from below: the tree fails with that very failure.
         (Some(Exit::TerminateTree), Some(inner)) => {
+            discard_quietly(incarnation, "drop", vec![error]);
             (Outcome::Exit(Exit::TerminateTree), Some(inner))
         }
         (None, Some(inner)) if direct && inner.kind() == FailureKind::Panic => {

@@ -64,6 +64,8 @@ pub(crate) struct Machine {
     waves_made: u64,
     /// Those in which something has happened in this step.
     moved_waves: Vec<WaveId>,
+    /// The deadline of the last stop.
+    stop_by: Moment,
     counts: Counts,
     changed: Vec<ChildId>,
 }
@@ -155,6 +157,7 @@ impl Machine {
             waves: BTreeMap::new(),
             waves_made: 0,
             moved_waves: Vec::new(),
+            stop_by: Moment::NEVER,
             counts: Counts::default(),
             changed: Vec::new(),
         }
@@ -249,6 +252,11 @@ impl Machine {
     /// Whether it starts services: it was started, and no stop has begun.
     pub(crate) fn is_running(&self) -> bool {
         self.mode == Mode::Running
+    }
+
+    /// By when the stop that has begun must be over, if one has.
+    pub(crate) fn stop_deadline(&self) -> Moment {
+        self.stop_by
     }
 
     /// The id of the next service to be added.

@@ -67,6 +67,7 @@ impl Machine {
         let hard = own
             .map_or(Moment::NEVER, |t| self.now.plus(t))
             .min(deadline);
+        self.stop_by = hard;
         self.mode = Mode::Stopping(Shutdown {
             cause,
             hard,
@@ -109,6 +110,7 @@ impl Machine {
     fn hurry(&mut self, deadline: Moment, out: &mut Vec<Command>) {
         if let Mode::Stopping(shutdown) = &mut self.mode {
             shutdown.hard = deadline;
+            self.stop_by = deadline;
         }
         let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
         for id in ids {

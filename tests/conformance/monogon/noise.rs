@@ -94,7 +94,7 @@ fn node(levels: u32, place: usize, runs: Tally) -> Box<dyn Service> {
             return Err("always".into());
         }
         if levels > 0 {
-            let below = ctx.supervise(quiet("below").backoff(Backoff::fixed(ms(2))))?;
+            let below = ctx.supervise(quiet("below").backoff(Backoff::fixed(ms(20))))?;
             for i in 0..WIDTH {
                 let child = node(levels - 1, place * WIDTH + i, runs.clone());
                 below.add_spec(Spec::new(format!("n{i}"), child).stack_size(1 << 18))?;
