@@ -140,6 +140,11 @@ impl Board {
         }
     }
 
+    /// A new run: what ended early in the one before counts no longer.
+    pub(crate) fn forget_early_ends(&self) {
+        self.data.lock().early_ends.clear();
+    }
+
     /// What `wait_ready` has to know of this supervisor itself.
     pub(crate) fn readiness(&self) -> Readiness {
         let data = self.data.lock();

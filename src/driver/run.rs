@@ -371,6 +371,7 @@ impl Run {
 
     fn step(&mut self, input: Input) {
         if matches!(input, Input::Started) {
+            self.core.board.forget_early_ends();
             let children: Vec<ChildId> = self.engine.slots.keys().copied().collect();
             for child in children {
                 self.settle_in(child);
