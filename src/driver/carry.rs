@@ -67,7 +67,8 @@ impl Run {
                 self.emitter.emit(&self.path, 0, EventKind::Paused { time })
             }
             Command::AnnounceResume => self.emitter.emit(&self.path, 0, EventKind::Resumed),
-            Command::EndedEarly { id } => self.remember_early_end(id),
+            // Noted when it was published that nobody is missing any more.
+            Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
                 let failure = self
                     .engine
@@ -351,21 +352,29 @@ impl Run {
         Some(buried)
     }
 
-    fn remember_early_end(&mut self, id: ChildId) {
-        let Some(slot) = self.engine.slots.get(&id) else {
-            return;
-        };
-        let Some(home) = &slot.home else { return };
-        let why = match &self.current {
-            Some(Current {
-                child,
-                failure: Some(failure),
-                ..
-            }) if *child == id => Arc::from(failure.message()),
-            Some(_) | None => Arc::from("it ended before it was ready"),
-        };
-        self.core.board.add_early_end(home.path.clone(), why);
-        self.core.pulse();
+    /// Remembers who is over for good and was never ready. True: there are some.
+    pub(super) fn note_early_ends(&self) -> bool {
+        let mut some = false;
+        for command in &self.out {
+            let Command::EndedEarly { id } = command else {
+                continue;
+            };
+            let slot = self.engine.slots.get(id);
+            let Some(home) = slot.and_then(|slot| slot.home.as_ref()) else {
+                continue;
+            };
+            let why = match &self.current {
+                Some(Current {
+                    child,
+                    failure: Some(failure),
+                    ..
+                }) if child == id => Arc::from(failure.message()),
+                Some(_) | None => Arc::from("it ended before it was ready"),
+            };
+            self.core.board.add_early_end(home.path.clone(), why);
+            some = true;
+        }
+        some
     }
 
     fn abort(&self, id: ChildId) {

@@ -466,6 +466,8 @@ impl Run {
                 data.last_failure.clone_from(&slot.last_failure);
             });
         }
+        // First: else nobody would be missing for a moment, as if all were ready.
+        let ended_early = self.note_early_ends();
         let machine = &self.engine.machine;
         let state = if machine.is_paused() {
             State::Paused
@@ -474,7 +476,7 @@ impl Run {
         } else {
             State::Stopping
         };
-        if self.core.board.set_state(state, machine.missing()) {
+        if self.core.board.set_state(state, machine.missing()) || ended_early {
             self.core.pulse();
         }
     }
