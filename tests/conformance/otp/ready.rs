@@ -83,8 +83,13 @@ fn wait_ready_fails_early() {
 fn wait_ready_on_an_empty_supervisor() {
     let app = unlimited("app");
     app.start().unwrap();
-    let (ready, took) = timed(|| app.wait_ready(secs(1)));
-    ready.unwrap();
+    // One call may find the processors busy with other tests.
+    let took = (0..10).map(|_| {
+        let (ready, took) = timed(|| app.wait_ready(secs(1)));
+        ready.unwrap();
+        took
+    });
+    let took = took.min().unwrap();
     assert!(took < ms(100), "{took:?}");
     assert!(app.stop().is_empty());
 }
