@@ -16,6 +16,10 @@ use super::{Recorder, Tally, ms, wait_for};
 /// Settled: no event for this long.
 const QUIET: Duration = ms(50);
 
+/// What the rows call under one or two seconds: at once, but on a machine that may be busy with other
+/// tests. Whatever would be waited for in vain takes longer.
+pub(crate) const SOON: Duration = Duration::from_secs(4);
+
 /// A root without a limit that keeps its panics to itself, to be configured further.
 pub(crate) fn quiet(name: &str) -> SupervisorBuilder {
     Supervisor::builder(name)

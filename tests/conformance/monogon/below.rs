@@ -5,7 +5,7 @@ use backstay::{
 };
 use crossbeam_channel::{Sender, unbounded};
 
-use crate::common::watch::{entry, failures, quiet};
+use crate::common::watch::{SOON, entry, failures, quiet};
 use crate::common::{
     Gate, HOUR, PATIENCE, Recorder, Tally, counted, obedient, secs, state, take, timed, unlimited,
     wait_state,
@@ -120,7 +120,7 @@ fn stop_request_reaches_parent_and_children_at_once() {
 
     let (report, took) = timed(|| app.stop());
     assert!(report.is_empty(), "{report}");
-    assert!(took < secs(1), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     assert_eq!(saw.get(), 2);
     assert_eq!(events.who("stopped"), ["app.p.b", "app.p.a", "app.p"]);
 }

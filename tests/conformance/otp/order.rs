@@ -3,10 +3,10 @@
 use backstay::{Context, Restart, Spec, State, StopOrder};
 
 use crate::common::process::{in_own_process, threads, wait_threads};
-use crate::common::watch::{missing, puppet, quiet};
+use crate::common::watch::{SOON, missing, puppet, quiet};
 use crate::common::{
-    HOUR, Recorder, Tally, counted, ending, ms, obedient, secs, slow_to_stop, timed, unlimited,
-    wait_for, wait_state,
+    HOUR, Recorder, Tally, counted, ending, ms, obedient, slow_to_stop, timed, unlimited, wait_for,
+    wait_state,
 };
 
 #[test]
@@ -78,7 +78,7 @@ fn parallel_stop_of_a_big_flat_set() {
     // One after the other they take 10 s at least.
     let (report, took) = timed(|| app.stop());
     assert!(report.is_empty(), "{report}");
-    assert!(took < secs(2), "{took:?}");
+    assert!(took < SOON, "{took:?}");
 }
 
 /// In a process of its own, so that its threads can be counted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use backstay::{Context, Restart, Service, Spec, Supervisor};
 
-use crate::common::watch::{Hooked, hooked, missing};
+use crate::common::watch::{Hooked, SOON, hooked, missing};
 use crate::common::{Gate, HOUR, Recorder, Tally, counted, ms, obedient, secs, timed, unlimited};
 
 /// Says that it is ready, a while after its start.
@@ -29,7 +29,7 @@ fn wait_ready_returns_when_the_last_is_ready() {
         app.wait_ready(secs(5))
     });
     ready.unwrap();
-    assert!((ms(150)..secs(2)).contains(&took), "{took:?}");
+    assert!((ms(150)..SOON).contains(&took), "{took:?}");
     assert!(app.stop().is_empty());
 }
 
@@ -50,7 +50,7 @@ fn wait_ready_names_who_is_missing() {
 
     let (ready, took) = timed(|| app.wait_ready(ms(100)));
     let not_ready = ready.unwrap_err();
-    assert!((ms(100)..secs(2)).contains(&took), "{took:?}");
+    assert!((ms(100)..SOON).contains(&took), "{took:?}");
     assert_eq!(missing(&not_ready), ["app.b", "app.inner.c"]);
     let text = not_ready.to_string();
     assert!(
@@ -72,7 +72,7 @@ fn wait_ready_fails_early() {
 
     let (ready, took) = timed(|| app.wait_ready(secs(60)));
     let not_ready = ready.unwrap_err();
-    assert!(took < secs(1), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     assert_eq!(missing(&not_ready), ["app.a"]);
     let text = not_ready.to_string();
     assert!(text.contains("app.a") && text.contains("no disk"), "{text}");
@@ -83,8 +83,13 @@ fn wait_ready_fails_early() {
 fn wait_ready_on_an_empty_supervisor() {
     let app = unlimited("app");
     app.start().unwrap();
-    let (ready, took) = timed(|| app.wait_ready(secs(1)));
-    ready.unwrap();
+    // One call may find the processors busy with other tests.
+    let took = (0..10).map(|_| {
+        let (ready, took) = timed(|| app.wait_ready(secs(1)));
+        ready.unwrap();
+        took
+    });
+    let took = took.min().unwrap();
     assert!(took < ms(100), "{took:?}");
     assert!(app.stop().is_empty());
 }
@@ -105,7 +110,7 @@ fn wait_ready_ends_when_the_tree_stops() {
         assert!(app.stop().is_empty());
         let (ready, took) = waiting.join().unwrap();
         ready.unwrap_err();
-        assert!(took < secs(2), "{took:?}");
+        assert!(took < SOON, "{took:?}");
     });
 }
 

@@ -2,7 +2,7 @@
 
 use backstay::{Backoff, Context, FailureKind, Next, Restart, Spec, State, StopOrder};
 
-use crate::common::watch::{assert_lives, entry, quiet};
+use crate::common::watch::{SOON, assert_lives, entry, quiet};
 use crate::common::{
     Gate, HOUR, Recorder, Tally, add_running, counted, failed, obedient, secs, state, timed,
     unlimited, wait_for, wait_state,
@@ -92,7 +92,7 @@ fn report_lists_in_start_order() {
     entered.wait();
 
     let (report, took) = timed(|| app.report());
-    assert!(took < secs(1), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     let listed: Vec<&str> = report.services().iter().map(|s| s.name()).collect();
     assert_eq!(listed, names);
     assert!(

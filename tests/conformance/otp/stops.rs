@@ -6,7 +6,7 @@ use backstay::{
     Context, ErrorKind, EventKind, Failure, Service, ServiceResult, Spec, State, StopOrder,
 };
 
-use crate::common::watch::{entry, failures, hooked, puppet, quiet};
+use crate::common::watch::{SOON, entry, failures, hooked, puppet, quiet};
 use crate::common::{
     Gate, HOUR, Recorder, Tally, counted, ms, obedient, secs, state, timed, unlimited, wait_for,
 };
@@ -66,7 +66,7 @@ fn blocking_hook_does_not_starve_the_others() {
     runs.reach(3);
 
     let (report, took) = timed(|| app.stop());
-    assert!((ms(100)..secs(2)).contains(&took), "{took:?}");
+    assert!((ms(100)..SOON).contains(&took), "{took:?}");
     let unstopped: Vec<&str> = report.unstopped().iter().map(|u| u.path()).collect();
     assert_eq!(unstopped, ["app.b"]);
     let ends = events.story(&["stopped", "abandoned"]);
@@ -98,7 +98,7 @@ fn blocked_observer_does_not_block_a_stop() {
     assert_eq!(failures(&app), 1);
     let (report, took) = timed(|| app.stop());
     assert!(report.is_empty(), "{report}");
-    assert!(took < secs(2), "{took:?}");
+    assert!(took < SOON, "{took:?}");
     let a = entry(&app, "app.a");
     assert_eq!(a.last_failure().map(Failure::message), Some("boom"));
     release.open();
@@ -166,7 +166,7 @@ fn stop_before_start_runs_nothing() {
     app.add("a", counted(&runs, hooked(&calls))).unwrap();
 
     let (report, took) = timed(|| app.stop());
-    assert!(report.is_empty() && took < secs(1), "{took:?} {report}");
+    assert!(report.is_empty() && took < SOON, "{took:?} {report}");
     assert_eq!(app.start().unwrap_err().kind(), ErrorKind::Stopped);
     assert_eq!(state(&app, "app.a"), State::Stopped);
     assert_eq!((runs.get(), calls.get()), (0, 0));
