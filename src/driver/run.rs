@@ -386,7 +386,6 @@ impl Run {
         let now = self.tree.clock.now();
         self.engine.machine.step(now, input, &mut self.out);
         self.note_failures();
-        self.note_early_ends();
         self.publish();
     }
 
@@ -436,8 +435,8 @@ impl Run {
         }
     }
 
-    /// Before it is published that nobody is missing any more: who waits for readiness must find
-    /// these first.
+    /// After the services' own entries, and before it is published that nobody is missing any more:
+    /// who waits for readiness must find these first.
     fn note_early_ends(&self) {
         for command in &self.out {
             if let Command::EndedEarly { id } = command {
@@ -481,6 +480,7 @@ impl Run {
                 data.last_failure.clone_from(&slot.last_failure);
             });
         }
+        self.note_early_ends();
         let machine = &self.engine.machine;
         let state = if machine.is_paused() {
             State::Paused
