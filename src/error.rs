@@ -68,7 +68,8 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, text: impl Into<String>) -> Error {
+    /// An error of one's own making, for services that have an interface like this crate's.
+    pub fn new(kind: ErrorKind, text: impl Into<String>) -> Error {
         Error(Box::new(Inner {
             kind,
             text: text.into(),
@@ -77,8 +78,8 @@ impl Error {
         }))
     }
 
-    /// `field` is the public name of what was set.
-    pub(crate) fn invalid(field: &str, why: impl fmt::Display) -> Error {
+    /// An [`ErrorKind::Invalid`]: the field of that name has a value that cannot be, and why.
+    pub fn invalid(field: &str, why: impl fmt::Display) -> Error {
         Error::new(ErrorKind::Invalid, format!("{field}: {why}"))
     }
 

@@ -44,6 +44,7 @@
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
 //! | [guarantees and their limits](#guarantees-and-their-limits) | [`Unstopped`], [`MAX_SERVICES`] |
 //! | [the panic hook](#the-panic-hook) | [`SupervisorBuilder::quiet_panics`], [`Trace`] |
+//! | [ready services](services) | module [`services`] |
 //! | [features](#features) | `backtrace`, `signals`, `serde` |
 //! | errors of the API | [`Error`], [`ErrorKind`], [`NotReady`] |
 //!
@@ -304,6 +305,7 @@ mod link;
 mod machine;
 mod report;
 mod service;
+pub mod services;
 #[cfg(all(unix, feature = "signals"))]
 mod signals;
 mod spec;

@@ -1,0 +1,1 @@
+//! Tasks that run at the stop, and calls around somebody else's server.

@@ -1,0 +1,1 @@
+//! Several failures as one.

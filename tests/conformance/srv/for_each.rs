@@ -1,0 +1,1 @@
+//! The same work for every item of a source.

@@ -1,0 +1,1 @@
+//! Toolkit handles by key.

@@ -1,0 +1,1 @@
+//! Orchestrators and groups: what a supervisor does for them.

@@ -1,0 +1,1 @@
+//! Operations that run at the same time.
