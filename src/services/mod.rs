@@ -5,3 +5,6 @@
 //! report. Those with methods of their own are cheap handles: add a clone, keep another.
 
 mod crew;
+mod refused;
+
+pub use refused::{Closed, PopError, PushError};
