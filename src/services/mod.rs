@@ -4,7 +4,10 @@
 //! so it goes where any service goes, takes the same [`Spec`](crate::Spec), and is seen in the same
 //! report. Those with methods of their own are cheap handles: add a clone, keep another.
 
+mod clock;
 mod crew;
+mod queue;
 mod refused;
 
+pub use queue::Queue;
 pub use refused::{Closed, PopError, PushError};
