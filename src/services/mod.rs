@@ -6,8 +6,10 @@
 
 mod clock;
 mod crew;
+mod job;
 mod queue;
 mod refused;
 
+pub use job::Job;
 pub use queue::Queue;
 pub use refused::{Closed, PopError, PushError};
