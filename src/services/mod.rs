@@ -6,10 +6,16 @@
 
 mod clock;
 mod crew;
+mod handle;
 mod job;
+mod outcome;
+mod pool;
 mod queue;
 mod refused;
+mod select;
 
+pub use handle::JobHandle;
 pub use job::Job;
+pub use pool::{DEFAULT_DRAIN, Drain, PoolStats, WorkerPool, WorkerPoolBuilder};
 pub use queue::Queue;
 pub use refused::{Closed, PopError, PushError};

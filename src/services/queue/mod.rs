@@ -310,6 +310,11 @@ impl<T> Queue<T> {
         self.release(state, after);
     }
 
+    /// Whether nobody else has a handle.
+    pub(super) fn is_last_handle(&self) -> bool {
+        Arc::strong_count(&self.shared) == 1
+    }
+
     /// Calls `f` under the lock, with how many items there are.
     pub(super) fn with_len<R>(&self, f: impl FnOnce(usize) -> R) -> R {
         f(self.lock().len())
