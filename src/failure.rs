@@ -190,6 +190,14 @@ impl Failure {
         }
     }
 
+    /// The location, unless the message says it: of a panic that was one of several errors.
+    pub(crate) fn unsaid_location(&self) -> Option<&str> {
+        match self.0.error {
+            None => self.location(),
+            Some(_) => None,
+        }
+    }
+
     pub(crate) fn trace(&self) -> Option<Trace> {
         self.0.trace.clone()
     }
@@ -209,8 +217,7 @@ impl fmt::Display for Failure {
             FailureKind::Returned | FailureKind::Spawn | FailureKind::ReadyTimeout => {}
         }
         f.write_str(&inner.message)?;
-        // With an error it was one of several, and the message says where it was.
-        if let (Some(location), None) = (&inner.location, &inner.error) {
+        if let Some(location) = self.unsaid_location() {
             write!(f, " at {location}")?;
         }
         match &inner.trace {
