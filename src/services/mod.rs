@@ -7,6 +7,7 @@
 //! | service | what it does |
 //! |---|---|
 //! | [`Cleanup`] | holds tasks, and runs them at a stop, the last one first |
+//! | [`ForEach`] | something done with every item of an iterator or a channel, by several threads |
 //! | [`Interruptible`] | a blocking call, and what makes it return |
 //! | [`Interval`] | the same again and again, so often |
 //! | [`Staged`] | run, shutdown, cleanup and error handler, in this order |
@@ -19,6 +20,7 @@
 mod cleanup;
 mod clock;
 mod crew;
+mod for_each;
 mod handle;
 mod interruptible;
 mod interval;
@@ -33,6 +35,7 @@ mod tasks;
 mod wait;
 
 pub use cleanup::{CLEANUP_TASKS_MAX, Cleanup, DEFAULT_TASK_TIMEOUT};
+pub use for_each::ForEach;
 pub use handle::JobHandle;
 pub use interruptible::Interruptible;
 pub use interval::{INTERVAL_PANICS_KEPT, Interval};
