@@ -446,8 +446,12 @@ impl Supervisor {
         self.core.hub.subscribe(capacity)
     }
 
-    /// Waits for the observers and the log, a little.
+    /// Waits for the observers and the log, a little. Not on a service's thread: they may wait for it, and
+    /// its stop for what it waits for.
     fn flush(&self) {
+        if mark::incarnation().is_some() {
+            return;
+        }
         if let Some(post) = self.core.post() {
             if !mark::is_dispatcher_of(&post) {
                 post.flush();

@@ -76,7 +76,7 @@ impl Tally {
             How::Failed => &self.failed,
             How::Panicked => &self.panicked,
         };
-        // Whoever sees the end has seen the beginning.
+        // Whoever sees the end sees what the job has done.
         count.fetch_add(1, Ordering::Release);
     }
 }
@@ -94,13 +94,6 @@ pub(super) struct Ledger {
 struct Kept {
     errors: Vec<BoxError>,
     dropped: u64,
-}
-
-/// What has ended; the rest is counted under the queue's lock.
-pub(super) struct Ended {
-    done: usize,
-    failed: usize,
-    panicked: usize,
 }
 
 impl Ledger {
@@ -130,27 +123,19 @@ impl Ledger {
         counts.fold(0, usize::wrapping_add)
     }
 
-    /// Before [`Ledger::stats`]: a job that ends in between still counts as running.
-    pub(super) fn ended(&self) -> Ended {
-        Ended {
-            done: self.sum(|t| &t.done),
-            failed: self.sum(|t| &t.failed),
-            panicked: self.sum(|t| &t.panicked),
-        }
-    }
-
-    /// Under the queue's lock: no job begins and none is discarded meanwhile.
-    pub(super) fn stats(&self, queued: usize, ended: &Ended) -> PoolStats {
-        let over = ended
-            .done
-            .wrapping_add(ended.failed)
-            .wrapping_add(ended.panicked);
+    /// Under the queue's lock: no job begins and none is discarded meanwhile. One that ends meanwhile
+    /// is counted as running or as ended.
+    pub(super) fn stats(&self, queued: usize) -> PoolStats {
+        let done = self.sum(|t| &t.done);
+        let failed = self.sum(|t| &t.failed);
+        let panicked = self.sum(|t| &t.panicked);
+        let ended = done.wrapping_add(failed).wrapping_add(panicked);
         PoolStats {
             queued: queued as u64,
-            running: self.sum(|t| &t.begun).wrapping_sub(over) as u64,
-            done: ended.done as u64,
-            failed: ended.failed as u64,
-            panicked: ended.panicked as u64,
+            running: self.sum(|t| &t.begun).wrapping_sub(ended) as u64,
+            done: done as u64,
+            failed: failed as u64,
+            panicked: panicked as u64,
             discarded: self.discarded.load(Ordering::Relaxed) as u64,
         }
     }

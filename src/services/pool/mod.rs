@@ -166,9 +166,7 @@ impl Shared {
     }
 
     fn stats(&self) -> PoolStats {
-        let ended = self.ledger.ended();
-        self.queue
-            .with_len(|queued| self.ledger.stats(queued, &ended))
+        self.queue.with_len(|queued| self.ledger.stats(queued))
     }
 }
 

@@ -2,19 +2,23 @@
 //!
 //! A shift is *open*, then perhaps *draining*, then *halted*; it never goes back. While it is open
 //! workers wait for jobs; while it drains they take what is in the queue, up to a time; once it is
-//! halted no job begins. Whoever moves it on wakes the workers that sleep. Whatever a job does, its
-//! worker counts it as ended, tells who waits for it, and goes on.
+//! halted no job begins. Whoever moves it on wakes the workers that sleep.
+//!
+//! No job begins after a stop request before it is settled what that means for the queue: a worker that
+//! sees the request first settles it.
+//!
+//! Whatever a job does, its worker counts it as ended, tells who waits for it, and goes on.
 
 use std::cell::{Cell, RefCell};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::Shared;
 use super::ledger::{How, Tally};
+use super::{AtStop, Drain, Shared};
 use crate::services::clock;
 use crate::services::job::{self, Job, Ticket};
 use crate::services::outcome::{exit_in, is_panic};
@@ -31,7 +35,9 @@ pub(in crate::services) struct Shift {
     pub(in crate::services) ctx: Context,
     phase: AtomicUsize,
     /// Until when jobs begin while it drains; `None` is for ever. Set before the phase.
-    until: Mutex<Option<Instant>>,
+    until: OnceLock<Option<Instant>>,
+    /// A stop request has been acted on.
+    stop: Once,
     /// The error that has ended it: the first one.
     verdict: Mutex<Option<BoxError>>,
     /// How many threads have begun to work.
@@ -67,7 +73,8 @@ impl Shift {
             pool: pool.clone(),
             ctx: ctx.clone(),
             phase: AtomicUsize::new(OPEN),
-            until: Mutex::new(None),
+            until: OnceLock::new(),
+            stop: Once::new(),
             verdict: Mutex::new(None),
             workers: AtomicUsize::new(0),
             halted,
@@ -90,9 +97,38 @@ impl Shift {
 
     /// From now on only what is in the queue is done, and nothing begins after `until`.
     pub(in crate::services) fn drain(&self, until: Option<Instant>) {
-        if self.is_open() {
-            *self.until.lock() = until;
-            self.move_on(DRAINING);
+        let _ = self.until.set(until);
+        self.move_on(DRAINING);
+    }
+
+    /// Settles what a stop request means. The jobs that it discards are left to the caller.
+    pub(super) fn begin_stop(&self) {
+        self.stop.call_once(|| {
+            match self.pool.at_stop {
+                AtStop::Items { .. } => self.drain(None),
+                // The next incarnation goes on with them.
+                AtStop::Jobs(_) if !self.is_final() => self.halt(),
+                AtStop::Jobs(drain) => {
+                    self.pool.queue.pause();
+                    match drain {
+                        Drain::Finish(time) => self.drain(clock::now().checked_add(time)),
+                        Drain::Discard => self.halt(),
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether it was asked to stop for good.
+    pub(super) fn is_final(&self) -> bool {
+        self.ctx.stop_cause().is_some_and(|cause| cause.is_final())
+    }
+
+    /// When it is halted, if it drains and there is such a time.
+    pub(super) fn drains_until(&self) -> Option<Instant> {
+        match self.phase.load(Ordering::Acquire) {
+            DRAINING => self.until.get().copied().flatten(),
+            _ => None,
         }
     }
 
@@ -159,12 +195,25 @@ impl Shift {
 
     fn wish(&self) -> Wish {
         match self.phase.load(Ordering::Acquire) {
+            OPEN if self.ctx.is_stopping() => Wish::Leave,
             OPEN => Wish::Wait,
-            DRAINING => match *self.until.lock() {
+            DRAINING => match self.drains_until() {
                 Some(until) if until <= clock::now() => Wish::Leave,
                 Some(_) | None => Wish::Take,
             },
             _ => Wish::Leave,
+        }
+    }
+
+    /// The next job, when there is one. `None`: there are no more for this worker.
+    fn next(&self, tally: &Tally) -> Option<Job> {
+        loop {
+            let job = (self.pool.queue).pop_as_wished(None, || self.wish(), || tally.begin());
+            match job {
+                Ok(job) => return Some(job),
+                Err(_) if self.is_open() && self.ctx.is_stopping() => self.begin_stop(),
+                Err(_) => return None,
+            }
         }
     }
 
@@ -254,10 +303,7 @@ struct Worker<'a> {
 
 impl Worker<'_> {
     fn work(&self) {
-        let Worker { shift, tally, .. } = self;
-        while let Ok(job) =
-            (shift.pool.queue).pop_as_wished(None, || shift.wish(), || tally.begin())
-        {
+        while let Some(job) = self.shift.next(self.tally) {
             self.run(job);
         }
     }
