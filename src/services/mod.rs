@@ -4,7 +4,9 @@
 //! so it goes where any service goes, takes the same [`Spec`](crate::Spec), and is seen in the same
 //! report. Those with methods of their own are cheap handles: add a clone, keep another.
 
+mod broker;
 mod crew;
 mod refused;
 
+pub use broker::{Broker, BrokerStats, Overflow, Subscription};
 pub use refused::{Closed, PopError, PushError};
