@@ -134,19 +134,21 @@ impl<T> Inbox<T> {
     /// `max` into `hand`. Answers how many; none when it is closed and empty, or time to give up.
     pub(super) fn take(&self, hand: &mut Vec<T>, max: usize, give_up: impl Fn() -> bool) -> usize {
         let mut state = self.state.lock();
-        let waited_before = state.waiting();
-        state.in_hand = 0;
+        let delivered = std::mem::take(&mut state.in_hand) > 0;
         if state.queue.is_empty() {
-            state = self.wait(state, waited_before > 0, give_up);
+            if delivered {
+                self.room.notify_all();
+            }
+            state = self.wait(state, give_up);
         }
         let taken = state.queue.len().min(max);
         hand.extend(state.queue.drain(..taken));
+        // The first of them waits no longer.
         state.in_hand = taken.saturating_sub(1);
         self.filled
             .store(!state.queue.is_empty(), Ordering::Release);
-        let room_made = state.waiting() < waited_before;
         drop(state);
-        if room_made {
+        if taken > 0 {
             self.room.notify_all();
         }
         taken
@@ -155,12 +157,8 @@ impl<T> Inbox<T> {
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<T>>,
-        room_made: bool,
         give_up: impl Fn() -> bool,
     ) -> MutexGuard<'a, State<T>> {
-        if room_made {
-            self.room.notify_all();
-        }
         if !give_up() && !state.closed {
             MutexGuard::unlocked(&mut state, || look(|| self.filled.load(Ordering::Acquire)));
         }
