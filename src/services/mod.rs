@@ -6,6 +6,7 @@
 //!
 //! | service | what it does |
 //! |---|---|
+//! | [`Broker`] | every message to every subscriber |
 //! | [`Cleanup`] | holds tasks, and runs them at a stop, the last one first |
 //! | [`ForEach`] | something done with every item of an iterator or a channel, by several threads |
 //! | [`Interruptible`] | a blocking call, and what makes it return |
@@ -17,6 +18,7 @@
 //! Without being services themselves: [`Queue`] is the bounded queue of a pool, for other uses, too; a
 //! [`Job`] is what is in it, and a [`JobHandle`] the claim to what that answers.
 
+mod broker;
 mod cleanup;
 mod clock;
 mod crew;
@@ -34,6 +36,7 @@ mod staged;
 mod tasks;
 mod wait;
 
+pub use broker::{Broker, BrokerStats, Overflow, Subscription};
 pub use cleanup::{CLEANUP_TASKS_MAX, Cleanup, DEFAULT_TASK_TIMEOUT};
 pub use for_each::ForEach;
 pub use handle::JobHandle;
