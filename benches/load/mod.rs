@@ -12,6 +12,7 @@
 pub mod bare;
 pub mod crowd;
 pub mod flaky;
+pub mod jobs;
 pub mod pairs;
 pub mod procfs;
 pub mod rounds;

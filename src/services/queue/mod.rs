@@ -380,11 +380,13 @@ impl<T> Queue<T> {
         }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.shared.state.lock()
     }
 
     /// Lets go of the lock and does what the change has left to do.
+    #[inline]
     fn release(&self, state: MutexGuard<'_, State<T>>, after: After<T>) {
         self.shared.len.store(state.len(), Ordering::Release);
         drop(state);
