@@ -301,6 +301,7 @@ mod event;
 mod exit;
 mod failure;
 mod id;
+mod key;
 mod link;
 mod machine;
 mod report;
@@ -316,6 +317,7 @@ pub use crossbeam_channel;
 pub use builder::{MAX_SERVICES, SupervisorBuilder};
 pub use context::{Context, OnStop};
 pub use driver::board::{EARLY_ENDS_MAX, REMOVED_ENDS_MAX};
+pub use driver::finish::{RANK_TIME_MAX, RANKED_MAX};
 pub use driver::limits::{MAPS_PER_THREAD, MAPS_RESERVE};
 pub use driver::request::COMMANDS_MAX;
 pub use driver::stop::STOP_THREADS_MAX;
@@ -326,6 +328,7 @@ pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
+pub use key::{Key, Missing};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{
@@ -335,8 +338,8 @@ pub use machine::policy::{
 };
 pub use machine::strategy::Strategy;
 pub use report::{
-    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, Report, ServiceReport, State, StopReport,
-    Unstopped,
+    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, KeyReport, KeyRole, Report, ServiceReport, State,
+    StopReport, Unstopped,
 };
 pub use service::{Service, service_fn};
 pub use spec::{STACK_SIZE_MIN, Spec};

@@ -11,13 +11,15 @@ use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::Job as StopJob;
 use super::thread::{Job, Order, Seat};
-use crate::context::Incarnation;
-use crate::error::Error;
+use super::view::reason;
+use crate::context::{Incarnation, Trade};
 use crate::event::{EventKind, StopCause};
+use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
 use crate::link::fact::{self, Fact, HookKind, HookTicket};
 use crate::link::life::{Handout, Life, Stop};
+use crate::link::shelf::Shelf;
 use crate::machine::message::{Cause, Command, Note, Outcome};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
@@ -78,6 +80,7 @@ impl Run {
                     .and_then(|s| s.last_failure.clone());
                 self.blamed = Some((verdict, failure));
             }
+            Command::Candidate { id } => self.note_candidate(id),
             Command::Abort { id } => self.abort(id),
             Command::Finish => self.finished = true,
         }
@@ -85,6 +88,7 @@ impl Run {
 
     fn start(&mut self, id: ChildId, number: u64) {
         self.take_down_below(id);
+        let (trade, supplied) = self.trade(id);
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
@@ -96,6 +100,7 @@ impl Run {
             number,
             life: Life::new(),
             below: Mutex::default(),
+            trade,
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;
@@ -105,6 +110,11 @@ impl Run {
             body,
             trash: std::mem::take(&mut slot.trash),
         };
+        if !supplied {
+            // Its end is on the way, and with it the news that the value is gone.
+            self.could_not_start(id, number, Outcome::Exit(Exit::Missing), None, job);
+            return;
+        }
         // A fresh thread lets go of the old one, which ends.
         let seat = if fresh { None } else { slot.seat.take() };
         let job = match seat {
@@ -121,7 +131,20 @@ impl Run {
         match Seat::spawn(job, self.fence.clone()) {
             Ok(seat) => slot.seat = Some(seat),
             Err((error, Some(Order::Run(job)))) => {
-                self.could_not_start(id, number, &error, job);
+                slot.seat = None;
+                let failure = Failure::new(FailureParts {
+                    path: job.incarnation.home.path.clone(),
+                    incarnation: number,
+                    kind: FailureKind::Spawn,
+                    message: error.to_string().into(),
+                    location: None,
+                    thread_name: None,
+                    run_time: Duration::ZERO,
+                    error: None,
+                    mapped_from: None,
+                    trace: None,
+                });
+                self.could_not_start(id, number, Outcome::NoThread, Some(failure), job);
             }
             // Nobody else could have taken it.
             Err((_, Some(Order::Leave(_) | Order::Discard { .. }) | None)) => {}
@@ -140,25 +163,50 @@ impl Run {
         }
     }
 
+    /// What an incarnation that starts now gets by key, and whether that is all it needs: a provider
+    /// may have ended, which is yet to be heard.
+    fn trade(&self, id: ChildId) -> (Option<Box<Trade>>, bool) {
+        let Some((links, sources)) = self.engine.machine.sources_of(id) else {
+            return (None, true);
+        };
+        let mut supplied = true;
+        let inputs = links.inputs().zip(sources).map(|(key, source)| {
+            let slot = source.and_then(|id| self.engine.slots.get(&id));
+            let trade = slot.and_then(|s| s.incarnation.as_ref()?.trade.as_ref());
+            let value = trade.and_then(|trade| trade.shelf.get(key.name));
+            supplied &= source.is_none() || value.is_some();
+            (*key, value)
+        });
+        let inputs = Mutex::new(Some(inputs.collect()));
+        let shelf = Arc::new(Shelf::new(&links.provides));
+        let slot = self.engine.slots.get(&id);
+        if let Some(trade) = slot.and_then(|slot| slot.cell.trade.as_ref()) {
+            trade.set_shelf(shelf.clone());
+        }
+        (Some(Box::new(Trade { shelf, inputs })), supplied)
+    }
+
     /// A failed start: dealt with in its turn like every other end.
-    fn could_not_start(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
+    fn could_not_start(
+        &mut self,
+        id: ChildId,
+        number: u64,
+        outcome: Outcome,
+        failure: Option<Failure>,
+        job: Job,
+    ) {
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
         slot.trash.extend(job.trash);
-        slot.seat = None;
         let left = job.incarnation.life.finish();
-        let failure = Failure::new(FailureParts {
-            path: job.incarnation.home.path.clone(),
-            incarnation: number,
-            kind: FailureKind::Spawn,
-            message: error.to_string().into(),
-            location: None,
-            thread_name: None,
-            run_time: Duration::ZERO,
-            error: None,
-            trace: None,
-        });
+        if let Some(trade) = &job.incarnation.trade {
+            let values = trade.close();
+            self.set_aside(Remains {
+                values,
+                ..Remains::default()
+            });
+        }
         debug_assert!(
             left.discard.is_none(),
             "asked to stop before it was started"
@@ -167,8 +215,9 @@ impl Run {
         drop(self.line.facts.send(Fact::Ended(fact::Ended {
             child: id,
             incarnation: number,
-            outcome: Outcome::NoThread,
-            failure: Some(failure),
+            outcome,
+            fatal: false,
+            failure,
             run_time: Duration::ZERO,
             discarded: false,
             stragglers: Vec::new(),
@@ -330,12 +379,14 @@ impl Run {
     }
 
     fn forget(&mut self, id: ChildId) {
+        let slot = self.engine.slots.get(&id);
+        let has_keys = slot.is_some_and(|slot| slot.cell.trade.is_some());
         let remains = self.engine.forget(&self.core.board, id);
         self.left_behind.retain(|(c, _, _)| *c != id);
         let had_services = !remains.supervisors.is_empty();
         self.set_aside(remains);
-        if had_services {
-            // `wait_ready` may have been waiting for something below it.
+        if had_services || has_keys {
+            // Somebody may have been waiting for something below it, or for a value of it.
             self.core.pulse();
         }
     }
@@ -413,6 +464,10 @@ impl Run {
                 path: self.path_of(id),
             },
             Cause::ReadyTimeout => StopCause::ReadyTimeout,
+            Cause::Input { key, provider } => StopCause::Input {
+                key: Arc::from(key),
+                path: self.path_of(provider),
+            },
             Cause::Nested => StopCause::Nested {
                 path: self.path_of(id),
             },
@@ -470,7 +525,7 @@ impl Run {
             },
             Note::EndedLate => EventKind::EndedLate,
             Note::Waiting => EventKind::Waiting {
-                reason: Arc::from("an input is missing"),
+                reason: reason(&self.core, &self.path, &slot.cell, &slot.cell.read()),
             },
         };
         home.emit(incarnation, kind);

@@ -66,6 +66,8 @@ pub(super) struct Run {
     pub(super) left_behind: Vec<(ChildId, u64, Unstopped)>,
     pub(super) stop_cause: StopCause,
     pub(super) blamed: Option<(Verdict, Option<Failure>)>,
+    /// Failures that would have ended it as well; see `rank_failures`.
+    pub(super) candidates: Vec<Failure>,
     /// What is left of removed services; see [`Run::bury`].
     pub(super) forgotten: Remains,
     pub(super) finished: bool,
@@ -158,6 +160,7 @@ impl Run {
             left_behind: Vec::new(),
             stop_cause: StopCause::Ordered,
             blamed: None,
+            candidates: Vec::new(),
             forgotten: Remains::default(),
             finished: false,
         }
@@ -176,7 +179,10 @@ impl Run {
         let broken = panic::catch(false, || self.turns()).err();
         drop(watch);
         let result = match broken {
-            None => self.result(),
+            None => {
+                self.choose_failure();
+                self.result()
+            }
             Some(bug) => Err(self.break_off(&bug)),
         };
         self.end(result)
@@ -234,6 +240,7 @@ impl Run {
                 id: child,
                 incarnation,
             }),
+            Fact::Provided { child, incarnation } => self.show_values(child, incarnation),
             Fact::Ended(ended) => self.deal_with_end(ended),
             Fact::Cleared { child, incarnation } => {
                 self.left_behind
@@ -264,11 +271,33 @@ impl Run {
         }
     }
 
+    /// What a service has provided is there from now on.
+    fn show_values(&mut self, id: ChildId, number: u64) {
+        let slot = self.engine.slots.get(&id);
+        let incarnation = slot.and_then(|slot| slot.incarnation.as_ref());
+        let Some(incarnation) = incarnation.filter(|i| i.number == number) else {
+            return;
+        };
+        let Some(trade) = &incarnation.trade else {
+            return;
+        };
+        for key in trade.shelf.show() {
+            self.step(Input::Provided {
+                id,
+                incarnation: number,
+                key,
+            });
+        }
+        // Somebody outside may be waiting for it.
+        self.core.pulse();
+    }
+
     fn deal_with_end(&mut self, ended: fact::Ended) {
         let fact::Ended {
             child,
             incarnation,
             outcome,
+            fatal,
             failure,
             run_time,
             discarded,
@@ -297,6 +326,7 @@ impl Run {
         });
         let end = End {
             outcome,
+            fatal,
             discarded,
             stragglers: !stragglers.is_empty(),
         };
@@ -335,7 +365,7 @@ impl Run {
     }
 
     fn check(&self, ask: &Ask) -> Result<Option<Vec<crate::ServiceId>>, Error> {
-        if let Ask::Add(services) = ask {
+        if let Ask::Add { services, .. } = ask {
             if !self.engine.machine.is_running() {
                 return Err(Error::new(
                     ErrorKind::Stopping,
@@ -406,8 +436,8 @@ impl Run {
                 continue;
             };
             let message = match kind {
-                FailureKind::Returned => Some("returned unexpectedly"),
-                FailureKind::ReadyTimeout => Some("was not ready in time"),
+                FailureKind::Returned => Some(FailureKind::RETURNED),
+                FailureKind::ReadyTimeout => Some(FailureKind::READY_TIMEOUT),
                 // Told by the thread, or by who could not start one.
                 FailureKind::Error | FailureKind::Panic | FailureKind::Spawn => None,
             };
@@ -425,6 +455,7 @@ impl Run {
                     thread_name: Some(home.thread_name.clone()),
                     run_time,
                     error: None,
+                    mapped_from: None,
                     trace: None,
                 });
                 slot.set_failure(failure);
@@ -459,7 +490,7 @@ impl Run {
             else {
                 continue;
             };
-            below_changed |= slot.supervises || slot.is_supervisor;
+            below_changed |= slot.supervises || slot.is_supervisor || slot.cell.trade.is_some();
             slot.cell.update(|data| {
                 if data.incarnation != view.incarnation {
                     data.status = None;
@@ -475,7 +506,7 @@ impl Run {
                 data.panics = view.panics;
                 data.stop_timeouts = view.stop_timeouts;
                 data.missing = view.missing;
-                data.waiting_for = view.waiting_for.map(Arc::from);
+                data.waiting_for = view.waiting_for;
                 // Never the last reference: the slot, or its trash, has the old one.
                 data.last_failure.clone_from(&slot.last_failure);
             });

@@ -5,13 +5,14 @@
 //! by the number of services and their hooks. A job that blocks is the business of the deadline of
 //! the service it belongs to.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::body::Body;
-use super::core::Core;
+use super::core::{Core, RankFailures};
 use super::engine::Remains;
 use super::fence::Fence;
 use super::limits;
@@ -21,6 +22,7 @@ use crate::context::Home;
 use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::hub::Emitter;
 
 /// How many stop threads a tree may have at a time.
 pub const STOP_THREADS_MAX: usize = 64;
@@ -57,6 +59,14 @@ pub(crate) enum Job {
         trash: Vec<Failure>,
         home: Arc<Home>,
         fence: Option<Arc<Fence>>,
+    },
+    /// Choose among failures; answers which one, if the choice was made.
+    Rank {
+        failures: Vec<Failure>,
+        rank: RankFailures,
+        emitter: Emitter,
+        path: Arc<str>,
+        done: crossbeam_channel::Sender<Option<usize>>,
     },
     /// Drop the values of all services of a supervisor that is over.
     Bury {
@@ -141,6 +151,13 @@ impl Job {
                 discard(body, trash, &home);
                 drop(fence);
             }
+            Job::Rank {
+                failures,
+                rank,
+                emitter,
+                path,
+                done,
+            } => drop(done.send(highest(&failures, &rank, &emitter, &path))),
             Job::Bury {
                 remains,
                 core,
@@ -163,6 +180,29 @@ impl Job {
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
             Job::Bury { remains, .. } => std::mem::forget(remains),
+            // The supervisor has others of them all.
+            Job::Rank { .. } => {}
+        }
+    }
+}
+
+/// Which failure ranks highest, of equals the first. A panic is told, and decides nothing.
+fn highest(
+    failures: &[Failure],
+    rank: &RankFailures,
+    emitter: &Emitter,
+    path: &Arc<str>,
+) -> Option<usize> {
+    let ranked = guarded_as(false, || {
+        let ranks = failures.iter().map(|failure| rank(failure)).enumerate();
+        ranks.max_by_key(|&(place, rank)| (rank, Reverse(place)))
+    });
+    match ranked {
+        Ok(highest) => highest.map(|(place, _)| place),
+        Err(panic) => {
+            let message = Arc::from(format!("rank_failures: {panic}"));
+            emitter.emit(path, 0, EventKind::HookPanicked { message });
+            None
         }
     }
 }

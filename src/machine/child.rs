@@ -1,6 +1,7 @@
 //! One service as the machine sees it: its phases, and what its end means.
 
-use super::message::{Cause, Outcome, Policy, View};
+use super::graph::{Rank, Version};
+use super::message::{Cause, Outcome, Policy, View, WaitsFor};
 use super::policy::{Backoff, Counted, Limiter, Restart};
 use super::restart::WaveId;
 use super::time::Moment;
@@ -13,6 +14,7 @@ use crate::report::State;
 /// ```text
 ///            start                 end, again at once
 /// Waiting ----------> Running <---------------------------+
+/// Blocked               |                                 |
 ///    ^   start_service  |  | end, later                   |
 ///    |   restart        |  +-----> Backoff, Queued -------+ delay or pause over
 ///    |                  |  | end for good
@@ -30,6 +32,8 @@ pub(crate) enum Phase {
     /// Not started yet: the supervisor isn't running or pauses, or (`parked`) the service itself
     /// answered that an input is missing.
     Waiting { parked: bool },
+    /// It is to start when what it needs is there.
+    Blocked,
     /// It failed and starts again at `until`. `suspended`: by a pause of its own limit, which
     /// counts from zero then.
     Backoff { until: Moment, suspended: bool },
@@ -42,6 +46,8 @@ pub(crate) enum Phase {
     Resting(Rest),
     /// An incarnation runs, or is about to.
     Running(Readiness),
+    /// An incarnation runs and will be asked to stop, when those have ended that use what it provides.
+    Doomed { cause: Cause, fate: Fate },
     /// An incarnation was asked to stop.
     Stopping {
         asked: Moment,
@@ -127,6 +133,15 @@ impl Fate {
         self.is_start() || self == Fate::Judge
     }
 
+    /// As it is when the supervisor stops.
+    pub(crate) fn at_shutdown(self) -> Fate {
+        if self.may_start() {
+            Fate::STOPPED
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn is_start(self) -> bool {
         match self {
             Fate::Start { .. } => true,
@@ -145,27 +160,46 @@ impl Phase {
             | Phase::Discarding { deadline, .. } => deadline,
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
+            | Phase::Doomed { .. }
             | Phase::Abandoned { .. } => return None,
         };
         (at != Moment::NEVER).then_some(at)
     }
 
     /// What a person would say that it waits for.
-    fn waiting_for(self) -> Option<&'static str> {
+    fn waiting_for(self) -> Option<WaitsFor> {
         match self {
-            Phase::Waiting { parked: false } => Some("its supervisor to start services"),
-            Phase::Waiting { parked: true } => Some("an input"),
-            Phase::Queued { .. } => Some("the end of the pause"),
-            Phase::Held => Some("the others that restart with it"),
+            Phase::Waiting { parked: false } => Some(WaitsFor::Supervisor),
+            Phase::Waiting { parked: true } => Some(WaitsFor::Change),
+            Phase::Blocked => Some(WaitsFor::Inputs),
+            Phase::Queued { .. } => Some(WaitsFor::EndOfPause),
+            Phase::Held => Some(WaitsFor::Others),
             Phase::Backoff { .. }
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => None,
+        }
+    }
+
+    /// It has an incarnation that is waited for.
+    pub(crate) fn is_running(self) -> bool {
+        match self {
+            Phase::Running(_) | Phase::Doomed { .. } | Phase::Stopping { .. } => true,
+            Phase::Waiting { .. }
+            | Phase::Blocked
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Held
+            | Phase::Resting(_)
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => false,
         }
     }
 
@@ -173,6 +207,7 @@ impl Phase {
     pub(crate) fn is_alive(self) -> bool {
         match self {
             Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding {
                 abandoned: false, ..
@@ -181,6 +216,7 @@ impl Phase {
                 abandoned: true, ..
             }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -193,11 +229,14 @@ impl Phase {
     pub(crate) fn is_missing(self) -> bool {
         match self {
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(Readiness::Awaited { .. }) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
+            Phase::Doomed { fate, .. }
+            | Phase::Stopping { fate, .. }
+            | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Resting(_)
             | Phase::Discarding { .. } => false,
@@ -208,11 +247,14 @@ impl Phase {
     pub(crate) fn is_active(self) -> bool {
         match self {
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(_) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
+            Phase::Doomed { fate, .. }
+            | Phase::Stopping { fate, .. }
+            | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Resting(_) | Phase::Discarding { .. } => false,
         }
     }
@@ -222,11 +264,13 @@ impl Phase {
         match self {
             Phase::Stopping { fate, .. } => fate.is_start(),
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => false,
         }
@@ -239,6 +283,11 @@ pub(crate) struct Child {
     pub(crate) policy: Policy,
     pub(crate) phase: Phase,
     pub(crate) since: Moment,
+    /// Its place in the order of starting.
+    pub(crate) rank: Rank,
+    /// Which values the last incarnation was started with, in the order of [`Links::inputs`]. Empty
+    /// without any.
+    pub(crate) seen: Vec<Version>,
     /// The number of the last incarnation that was started.
     pub(crate) incarnation: u64,
     /// Since when it has been ready, or supposed to be.
@@ -263,12 +312,14 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) fn new(policy: Policy, now: Moment) -> Child {
+    pub(crate) fn new(policy: Policy, rank: Rank, now: Moment) -> Child {
         Child {
             limiter: policy.limit.clone().map(Limiter::new).map(Box::new),
             policy,
             phase: Phase::Waiting { parked: false },
             since: now,
+            rank,
+            seen: Vec::new(),
             incarnation: 0,
             ready_since: None,
             ever_ready: false,
@@ -287,7 +338,7 @@ impl Child {
 
     pub(crate) fn view(&self) -> View {
         let (state, next_start) = match self.phase {
-            Phase::Waiting { .. } | Phase::Held => (State::Waiting, None),
+            Phase::Waiting { .. } | Phase::Blocked | Phase::Held => (State::Waiting, None),
             Phase::Backoff {
                 until,
                 suspended: false,
@@ -303,7 +354,8 @@ impl Child {
             Phase::Running(Readiness::Assumed) => (State::Running, None),
             Phase::Running(Readiness::Awaited { .. }) => (State::Starting, None),
             Phase::Running(Readiness::Said) => (State::Ready, None),
-            Phase::Stopping { .. }
+            Phase::Doomed { .. }
+            | Phase::Stopping { .. }
             | Phase::Discarding {
                 abandoned: false, ..
             } => (State::Stopping, None),
@@ -329,6 +381,11 @@ impl Child {
     /// It must say that it is ready.
     pub(crate) fn says_ready(&self) -> bool {
         self.policy.ready_timeout.is_some()
+            || self
+                .policy
+                .links
+                .as_ref()
+                .is_some_and(|links| !links.provides.is_empty())
     }
 
     /// Its own stop timeout from now, but not beyond `hard`.

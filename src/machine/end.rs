@@ -25,16 +25,17 @@ impl Machine {
             return;
         }
         match child.phase {
-            Phase::Running(_) => self.ended_unasked(id, end, out),
+            Phase::Running(_) => self.ended_unasked(id, end, None, out),
+            Phase::Doomed { fate, .. } => self.ended_unasked(id, end, Some(fate), out),
             Phase::Stopping {
                 fate: Fate::Judge, ..
-            } => self.ended_unasked(id, end, out),
+            } => self.ended_unasked(id, end, None, out),
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
             }
             Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
-                self.ended_unasked(id, end, out);
+                self.ended_unasked(id, end, None, out);
             }
             Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
@@ -44,6 +45,7 @@ impl Machine {
             Phase::Abandoned { .. } => {}
             // Stale: an incarnation ends once.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -91,11 +93,13 @@ impl Machine {
             Phase::Abandoned { fate } => self.settle_late(id, fate, false, out),
             // An overlap: the next incarnation's business.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding { .. } => {}
         }
@@ -116,11 +120,13 @@ impl Machine {
             // Nobody asked for it.
             Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. } => {}
         }
     }
@@ -146,7 +152,13 @@ impl Machine {
         let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
         // Told to drop its values it can only go, whatever it answered.
         let goes = fate == Fate::Remove && end.discarded;
-        let fate = match classify(end.outcome, child.policy.restart, asked) {
+        let directive = classify(end.outcome, child.policy.restart, asked);
+        // What is fatal is so as the answer to a stop for a restart, too.
+        let directive = match (end.fatal, asked) {
+            (true, Asked::ForRestart) => Directive::Terminate,
+            (true, Asked::Final | Asked::No) | (false, _) => directive,
+        };
+        let fate = match directive {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
             Directive::Park => Fate::Park,
@@ -162,7 +174,14 @@ impl Machine {
         self.settle_or_wait(id, fate, end, out);
     }
 
-    fn ended_unasked(&mut self, id: ChildId, end: End, out: &mut Vec<Command>) {
+    /// `planned`: what was to become of it, had it been asked.
+    fn ended_unasked(
+        &mut self,
+        id: ChildId,
+        end: End,
+        planned: Option<Fate>,
+        out: &mut Vec<Command>,
+    ) {
         self.put(id, Phase::Held);
         let Some(child) = self.children.get_mut(&id) else {
             return;
@@ -174,6 +193,11 @@ impl Machine {
         // While the supervisor stops, nobody starts again and nothing counts.
         let running = self.mode == Mode::Running;
         let (fate, over) = match directive {
+            Directive::Restart(kind) | Directive::Leave(Some(kind)) if end.fatal => {
+                self.count_failure(id, kind);
+                self.announce_failed(id, kind, Next::Ends, out);
+                (self.terminate(id, out), None)
+            }
             Directive::Restart(kind) if running => self.failed(id, kind, out),
             Directive::Restart(kind) => {
                 self.count_failure(id, kind);
@@ -217,6 +241,14 @@ impl Machine {
             }
             // Not in this table's rows for an unasked end.
             Directive::AsAsked => (Fate::STOPPED, None),
+        };
+        let (fate, over) = match planned {
+            // Ordered: what it has ended by changes nothing.
+            Some(planned) if planned != Fate::Judge && self.mode == Mode::Running => {
+                (planned, None)
+            }
+            Some(Fate::Remove) => (Fate::Remove, over),
+            Some(_) | None => (fate, over),
         };
         if early && over.is_some() {
             out.push(Command::EndedEarly { id });
@@ -296,6 +328,10 @@ impl Machine {
                 }
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
+            // One has changed since it was started.
+            Fate::Park if self.mode == Mode::Running && self.is_stale(id) => {
+                self.start_when_allowed(id, Moment::START, out);
+            }
             Fate::Park if self.mode == Mode::Running => {
                 self.put(id, Phase::Waiting { parked: true });
                 self.announce(id, Note::Waiting, out);
@@ -326,7 +362,7 @@ impl Machine {
         let asked = self.now;
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
-        self.held.remove(&id);
+        self.held.remove(&child.rank);
         self.put(
             id,
             Phase::Discarding {
@@ -360,6 +396,10 @@ impl Machine {
     }
 
     fn terminate(&mut self, id: ChildId, out: &mut Vec<Command>) -> Fate {
+        if let Mode::Stopping(_) = self.mode {
+            // Somebody else's failure came first; the driver decides which one is told.
+            out.push(Command::Candidate { id });
+        }
         self.begin_shutdown(
             Verdict::Terminated,
             Cause::Terminated(id),
@@ -576,7 +616,7 @@ impl Machine {
                 self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
             }
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
-                self.ask(id, Cause::ReadyTimeout, fate, out);
+                self.ask_after_users(id, Cause::ReadyTimeout, fate, out);
             }
         }
     }
