@@ -11,6 +11,7 @@
 
 mod invariants;
 mod key;
+mod keys;
 mod monitor;
 mod search;
 

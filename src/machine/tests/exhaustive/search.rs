@@ -153,6 +153,7 @@ impl Node {
             incarnation,
             end: End {
                 outcome,
+                fatal: false,
                 discarded: false,
                 stragglers: true,
             },
@@ -268,6 +269,7 @@ fn ended(id: ChildId, incarnation: u64, outcome: Outcome) -> Input {
         incarnation,
         end: End {
             outcome,
+            fatal: false,
             discarded: false,
             stragglers: false,
         },
@@ -296,6 +298,7 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
                     incarnation,
                     end: End {
                         outcome,
+                        fatal: false,
                         discarded,
                         stragglers,
                     },
