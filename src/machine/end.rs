@@ -243,11 +243,13 @@ impl Machine {
             Directive::AsAsked => (Fate::STOPPED, None),
         };
         let (fate, over) = match planned {
+            // Without its values it can only go.
+            Some(_) if end.discarded => (Fate::Remove, None),
             // Ordered: what it has ended by changes nothing.
-            Some(planned) if planned != Fate::Judge && self.mode == Mode::Running => {
-                (planned, None)
-            }
-            Some(Fate::Remove) => (Fate::Remove, over),
+            Some(planned) if planned != Fate::Judge => match self.mode {
+                Mode::Running => (planned, None),
+                Mode::Idle | Mode::Stopping(_) | Mode::Ended => (planned.at_shutdown(), None),
+            },
             Some(_) | None => (fate, over),
         };
         if early && over.is_some() {

@@ -285,12 +285,13 @@ impl Machine {
     }
 
     fn withdraw(&mut self, id: ChildId) {
+        let running = self.mode == Mode::Running;
         let Some(child) = self.children.get(&id) else {
             return;
         };
         for key in child.provides() {
             if let Some(node) = self.graph.keys.get_mut(key.name) {
-                if std::mem::take(&mut node.version) != 0 {
+                if std::mem::take(&mut node.version) != 0 && running {
                     self.graph.moved.push(key.name);
                 }
             }

@@ -601,6 +601,11 @@ impl Machine {
 
     /// Forgets a service whose values are gone.
     fn forget(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.children.get(&id).is_some_and(|c| c.links().is_some()) {
+            // Who used what it provided is told so, as long as it is known.
+            self.advance_inputs(out);
+            self.advance_waves(out);
+        }
         self.announce(id, Note::Removed, out);
         let Some(child) = self.children.remove(&id) else {
             return;

@@ -301,8 +301,8 @@ impl Machine {
         }
         let in_wave = self.children.get(&id).is_some_and(|c| c.wave.is_some());
         self.put(id, Phase::Doomed { cause, fate });
-        if in_wave {
-            // So are those that use it.
+        if in_wave || self.mode != Mode::Running {
+            // So are those that use it; or all stop in order anyway.
             return;
         }
         let mut reached = HashSet::from([id]);
@@ -332,6 +332,7 @@ impl Machine {
         // Changes that follow each other soon cause one restart.
         let after_input = self.now.plus(self.config.bounce_delay);
         let mut held = Vec::new();
+        let mut leaving = Vec::new();
         let shift = wave.cohorts.len().saturating_sub(1);
         for Affected {
             id,
@@ -377,23 +378,21 @@ impl Machine {
                     wave.delay(cohort, start_at);
                     held.push(id);
                 }
-                Joins::Leaving if self.is_input_running(cause) => {
-                    wave.stop.insert(rank, cause);
-                }
+                Joins::Leaving => leaving.push((rank, cause)),
                 // Over a key nobody waits for who is at rest: it starts by itself, if it has its inputs.
-                Joins::Delayed(_) | Joins::Held | Joins::Leaving | Joins::No => {}
+                Joins::Delayed(_) | Joins::Held | Joins::No => {}
+            }
+        }
+        for (rank, cause) in leaving {
+            // Whoever it uses is not asked before it has ended.
+            let holds = self
+                .providers_of(rank.id)
+                .any(|provider| wave.stop.contains_key(&self.rank(provider)));
+            if holds {
+                wave.stop.insert(rank, cause);
             }
         }
         held
-    }
-
-    /// Whether somebody is stopped so that its provider can be.
-    fn is_input_running(&self, cause: Cause) -> bool {
-        let Cause::Input { provider, .. } = cause else {
-            return false;
-        };
-        let provider = self.children.get(&provider);
-        provider.is_some_and(|p| p.phase.is_running())
     }
 
     /// Makes it a wave, together with those that its services are in already.
