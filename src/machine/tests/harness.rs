@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    fn next_moment(&self) -> Option<Duration> {
+    pub(super) fn next_moment(&self) -> Option<Duration> {
         let due = self.machine.deadline().map(Moment::since_start);
         let planned = self.agenda.keys().next().map(|key| key.0);
         due.into_iter().chain(planned).min()

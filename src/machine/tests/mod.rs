@@ -15,6 +15,7 @@ mod classify;
 mod differential;
 mod exhaustive;
 mod graph;
+mod graphs;
 mod harness;
 mod limits;
 mod model;

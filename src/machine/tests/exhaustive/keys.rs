@@ -43,7 +43,7 @@ fn has_news(machine: &Machine, child: &Child) -> bool {
     })
 }
 
-pub(super) fn hold(machine: &Machine) {
+pub(in crate::machine::tests) fn hold(machine: &Machine) {
     assert!(
         machine.graph.moved.is_empty(),
         "a change that nobody has looked after"

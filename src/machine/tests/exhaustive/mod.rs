@@ -11,7 +11,7 @@
 
 mod invariants;
 mod key;
-mod keys;
+pub(super) mod keys;
 mod monitor;
 mod search;
 
