@@ -13,7 +13,7 @@ use crate::failure::Failure;
 pub enum State {
     /// Not started yet: its supervisor isn't running, or something it needs is missing.
     Waiting,
-    /// Running, but it hasn't said yet that its set-up is finished.
+    /// Its thread is being started, or it runs and hasn't said yet that its set-up is finished.
     Starting,
     /// Running.
     Running,
@@ -187,7 +187,8 @@ impl ServiceReport {
         self.next_start
     }
 
-    /// How often it was started; stops counting at `u32::MAX`, like the counters below.
+    /// How often it was started, without the starts for which no thread could be had; stops counting
+    /// at `u32::MAX`, like the counters below.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.starts

@@ -12,7 +12,7 @@ use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::Job as StopJob;
 use super::thread::{Job, Order, Seat};
 use crate::context::Incarnation;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, StopCause};
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
@@ -99,32 +99,32 @@ impl Run {
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;
-        let fresh = body.fresh_thread;
         let job = Job {
             incarnation,
             body,
             trash: std::mem::take(&mut slot.trash),
+            tells_entry: slot.tells_entry,
         };
         // A fresh thread lets go of the old one, which ends.
-        let seat = if fresh { None } else { slot.seat.take() };
-        let job = match seat {
-            None => job,
-            Some(seat) => match seat.order(Order::Run(job)) {
-                Ok(()) => {
-                    slot.seat = Some(seat);
-                    return;
-                }
-                Err(Order::Run(job)) => job,
-                Err(Order::Leave(_) | Order::Discard { .. }) => return,
+        let seat = slot.seat.take().filter(|_| !job.body.fresh_thread);
+        let seat = match seat {
+            Some(seat) => seat,
+            None => match Seat::spawn(&job, self.fence.clone()) {
+                Ok(seat) => seat,
+                Err(error) => return self.could_not_start(id, number, &error, job),
             },
         };
-        match Seat::spawn(job, self.fence.clone()) {
-            Ok(seat) => slot.seat = Some(seat),
-            Err((error, Some(Order::Run(job)))) => {
-                self.could_not_start(id, number, &error, job);
+        // It has a thread, which does nothing before it has its order: this comes first of all that is
+        // told of the incarnation.
+        job.incarnation.home.emit(number, EventKind::Started);
+        match seat.order(Order::Run(job)) {
+            Ok(()) => slot.seat = Some(seat),
+            Err(Order::Run(job)) => {
+                let lost = Error::new(ErrorKind::Spawn, "its thread is gone");
+                self.could_not_start(id, number, &lost, job);
             }
-            // Nobody else could have taken it.
-            Err((_, Some(Order::Leave(_) | Order::Discard { .. }) | None)) => {}
+            // It was a run.
+            Err(Order::Leave(_) | Order::Discard { .. }) => {}
         }
     }
 
@@ -434,7 +434,8 @@ impl Run {
         let Some(home) = &slot.home else { return };
         let kind = match note {
             Note::Added => EventKind::Added,
-            Note::Started => EventKind::Started,
+            // Told when it has a thread.
+            Note::Started => return,
             Note::Ready => EventKind::Ready,
             Note::Done => EventKind::Done,
             Note::Removed => EventKind::Removed,

@@ -446,8 +446,8 @@ impl Run {
     }
 
     fn publish(&mut self) {
-        // Whether what is below a service counts for `wait_ready` depends on the service.
-        let mut below_changed = false;
+        // Something that `wait_ready` looks at, besides what the board says of the whole.
+        let mut look_again = false;
         let clock = self.tree.clock;
         let instant = |moment| clock.instant(moment);
         // A service that changed twice is published twice: that is rare and harmless.
@@ -455,17 +455,16 @@ impl Run {
         let changed: Vec<ChildId> = machine.take_changed().collect();
         for id in changed {
             let (Some(slot), Some(view)) =
-                (self.engine.slots.get(&id), self.engine.machine.view(id))
+                (self.engine.slots.get_mut(&id), self.engine.machine.view(id))
             else {
                 continue;
             };
-            below_changed |= slot.supervises || slot.is_supervisor;
-            slot.cell.update(|data| {
-                if data.incarnation != view.incarnation {
-                    data.status = None;
-                }
-                data.state = view.state;
-                data.incarnation = view.incarnation;
+            // Whether what is below a service counts depends on the service.
+            look_again |= slot.supervises || slot.is_supervisor;
+            let needs_thread = slot.needs_thread();
+            let (was_entering, is_entering) = slot.cell.update(|data| {
+                let was_entering = data.entering;
+                data.set_state(&view, needs_thread);
                 if let Some(since) = instant(view.since) {
                     data.since = since;
                 }
@@ -474,11 +473,14 @@ impl Run {
                 data.failures = view.failures;
                 data.panics = view.panics;
                 data.stop_timeouts = view.stop_timeouts;
-                data.missing = view.missing;
                 data.waiting_for = view.waiting_for.map(Arc::from);
                 // Never the last reference: the slot, or its trash, has the old one.
                 data.last_failure.clone_from(&slot.last_failure);
+                (was_entering, data.entering)
             });
+            slot.tells_entry = is_entering;
+            let board = &self.core.board;
+            look_again |= board.count_entering(was_entering, is_entering);
         }
         self.note_early_ends();
         let machine = &self.engine.machine;
@@ -489,7 +491,7 @@ impl Run {
         } else {
             State::Stopping
         };
-        if self.core.board.set_state(state, machine.missing()) || below_changed {
+        if self.core.board.set_state(state, machine.missing()) || look_again {
             self.core.pulse();
         }
     }

@@ -10,6 +10,7 @@ use super::life::Wake;
 use super::{clock, spin};
 use crate::failure::Failure;
 use crate::id::ServiceId;
+use crate::machine::message::View;
 use crate::report::{End, State};
 
 pub(crate) struct ServiceCell {
@@ -33,6 +34,9 @@ pub(crate) struct CellData {
     pub(crate) panics: u32,
     pub(crate) stop_timeouts: u32,
     pub(crate) missing: bool,
+    /// A thread is being started for the current incarnation and hasn't entered `run` yet. Counted by
+    /// the supervisor's board; whoever clears it counts it back.
+    pub(crate) entering: bool,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
@@ -57,6 +61,7 @@ impl ServiceCell {
                 panics: 0,
                 stop_timeouts: 0,
                 missing: true,
+                entering: false,
                 last_failure: None,
                 status: None,
                 waiting_for: None,
@@ -151,6 +156,24 @@ impl Wake for ServiceCell {
 }
 
 impl CellData {
+    /// What the supervisor has decided. An incarnation that `needs_thread` is up when that thread says
+    /// so.
+    pub(crate) fn set_state(&mut self, view: &View, needs_thread: bool) {
+        let started = self.incarnation != view.incarnation;
+        if started {
+            self.status = None;
+        }
+        let enters = if started { needs_thread } else { self.entering };
+        self.entering = enters && view.state == State::Running;
+        self.state = if self.entering {
+            State::Starting
+        } else {
+            view.state
+        };
+        self.missing = view.missing || self.entering;
+        self.incarnation = view.incarnation;
+    }
+
     /// How the service has ended, if it is at rest.
     pub(crate) fn end(&self) -> Option<End> {
         if let Some(failure) = &self.gone {

@@ -1,7 +1,7 @@
 //! What follows when an incarnation ends.
 
 use super::child::{Asked, Directive, Fate, Phase, Readiness, Rest, classify};
-use super::message::{Cause, Command, End, Note, Verdict};
+use super::message::{Cause, Command, End, Note, Outcome, Verdict};
 use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
 use super::shutdown::Mode;
 use super::{Machine, Moment};
@@ -23,6 +23,10 @@ impl Machine {
         if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
             self.leftover_ended(id, incarnation, end.stragglers, out);
             return;
+        }
+        if end.outcome == Outcome::NoThread {
+            // It was decided, and came to nothing.
+            child.starts = child.starts.saturating_sub(1);
         }
         match child.phase {
             Phase::Running(_) => self.ended_unasked(id, end, out),
