@@ -50,7 +50,8 @@ pub(crate) enum Phase {
         fate: Fate,
     },
     /// An incarnation was asked to stop and didn't in time; or it is a supervisor that has ended
-    /// and left threads behind.
+    /// and left threads behind; or (`lingering`) it is to be removed, and older ones that it has
+    /// overlapped didn't end in time.
     Abandoned { fate: Fate },
     /// No incarnation; its values are being dropped. `abandoned`: for too long, and nobody waits
     /// for that any more.
@@ -233,6 +234,13 @@ impl Phase {
     }
 }
 
+/// What is left to do with a removed service when its last thread has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Lingering {
+    /// Nothing has them any more but those threads.
+    pub(crate) discarded: bool,
+}
+
 /// What the machine knows of one service.
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
@@ -251,6 +259,8 @@ pub(crate) struct Child {
     pub(crate) supervising: bool,
     /// Abandoned incarnations that others have overlapped.
     pub(crate) leftovers: Vec<u64>,
+    /// It is being removed, its last incarnation has ended, and only leftovers still run.
+    pub(crate) lingering: Option<Lingering>,
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
     pub(crate) attempts: u32,
     pub(crate) panic_attempts: u32,
@@ -276,6 +286,7 @@ impl Child {
             wave: None,
             supervising: false,
             leftovers: Vec::new(),
+            lingering: None,
             attempts: 0,
             panic_attempts: 0,
             starts: 0,

@@ -22,7 +22,7 @@ impl Machine {
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_) => {
-                self.discard(id, out);
+                self.remove(id, false, out);
             }
             Phase::Discarding { .. } => {}
         }
@@ -221,7 +221,7 @@ impl Machine {
                 | Phase::Running(_)
                 | Phase::Stopping { .. } => {
                     if never {
-                        self.discard(id, out);
+                        self.remove(id, false, out);
                     } else {
                         self.put(id, Phase::Waiting { parked: false });
                     }
