@@ -311,6 +311,7 @@ pub mod services;
 mod signals;
 mod spec;
 mod supervisor;
+mod trade;
 
 pub use crossbeam_channel;
 
@@ -328,7 +329,7 @@ pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
-pub use key::{Key, Missing};
+pub use key::{Key, KeyReport, KeyRole, Missing};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{
@@ -338,8 +339,8 @@ pub use machine::policy::{
 };
 pub use machine::strategy::Strategy;
 pub use report::{
-    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, KeyReport, KeyRole, Report, ServiceReport, State,
-    StopReport, Unstopped,
+    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, Report, ServiceReport, State, StopReport,
+    Unstopped,
 };
 pub use service::{Service, service_fn};
 pub use spec::{STACK_SIZE_MIN, Spec};

@@ -11,13 +11,13 @@ use std::path::Path;
 /// The modules, lowest level first. A file uses its own level and those below it.
 const LEVELS: [&[&str]; 8] = [
     // Vocabulary: plain data.
-    &["id", "error", "exit", "failure", "event", "report"],
+    &["id", "error", "exit", "failure", "key", "event", "report"],
     // Pure and deterministic.
     &["machine"],
     // What a service's thread and its supervisor share.
     &["link"],
     // What a user implements and configures.
-    &["service", "context", "spec"],
+    &["service", "context", "spec", "trade"],
     // Threads.
     &["driver"],
     // The handle, and what configures it.

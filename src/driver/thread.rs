@@ -48,6 +48,8 @@ pub(crate) struct Job {
     /// Failures that nobody looks at any more. They hold the user's errors, so they are dropped
     /// here and not on the supervisor's thread.
     pub(crate) trash: Vec<Failure>,
+    /// The thread is new, and the service counts as up when it has entered `run`.
+    pub(crate) tells_entry: bool,
 }
 
 /// The supervisor's end of a service thread.
@@ -56,30 +58,23 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Starts a thread with its first job.
+    /// Starts a thread, which waits for its first order.
     ///
     /// # Errors
-    /// No thread can be had; names the limit, or what the system said.
-    pub(crate) fn spawn(
-        job: Job,
-        fence: Option<Arc<Fence>>,
-    ) -> Result<Seat, (Error, Option<Order>)> {
-        if let Err(full) = limits::take_room() {
-            return Err((full, Some(Order::Run(job))));
-        }
+    /// No thread can be had for this job; names the limit, or what the system said.
+    pub(crate) fn spawn(job: &Job, fence: Option<Arc<Fence>>) -> Result<Seat, Error> {
+        limits::take_room()?;
         let mut builder =
             std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
         if let Some(bytes) = job.body.stack_size {
             builder = builder.stack_size(bytes);
         }
-        let (orders, unopened) = orders(Order::Run(job));
-        match builder.spawn(move || work(unopened.open(), fence)) {
-            Ok(_detached) => Ok(Seat { orders }),
-            Err(e) => {
-                let text = format!("could not start the thread: {e}");
-                Err((Error::new(ErrorKind::Spawn, text), orders.take_back()))
-            }
-        }
+        let (orders, receiver) = orders();
+        builder.spawn(move || work(receiver, fence)).map_err(|e| {
+            let text = format!("could not start the thread: {e}");
+            Error::new(ErrorKind::Spawn, text)
+        })?;
+        Ok(Seat { orders })
     }
 
     /// Gives an order to a thread that has done the one before. Never blocks.
@@ -125,6 +120,7 @@ fn run(job: Job) -> Then {
         incarnation,
         body,
         trash,
+        tells_entry,
     } = job;
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
@@ -135,6 +131,9 @@ fn run(job: Job) -> Then {
     discard_quietly(&incarnation, "drop", trash);
     let begun = clock::now();
     let result = if incarnation.life.enter() {
+        if tells_entry {
+            tell_entry(&incarnation);
+        }
         let context = Context::new(incarnation.clone());
         panic::catch(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
@@ -168,6 +167,26 @@ fn run(job: Job) -> Then {
     }
     drop(end);
     if leave { Then::Leave } else { Then::Stay }
+}
+
+/// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
+/// supervisor has nothing to decide about it.
+fn tell_entry(incarnation: &Incarnation) {
+    let home = &incarnation.home;
+    let entered = home.cell.update(|data| {
+        // Unless more has happened meanwhile.
+        let entered = data.incarnation == incarnation.number && data.entering;
+        if entered {
+            data.entering = false;
+            data.missing = false;
+            data.state = State::Running;
+        }
+        entered
+    });
+    let core = home.supervisor.core();
+    if core.board.count_entering(entered, false) {
+        core.pulse();
+    }
 }
 
 /// An order that the thread doesn't carry out any more, because it is on its way out.

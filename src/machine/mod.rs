@@ -11,6 +11,7 @@
 
 mod admission;
 pub(crate) mod child;
+mod classify;
 mod end;
 mod graph;
 pub(crate) mod message;
@@ -20,6 +21,7 @@ mod restart;
 mod shutdown;
 pub(crate) mod strategy;
 pub(crate) mod time;
+mod wave;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +34,9 @@ use child::{Child, Fate, Phase, Readiness, Rest};
 use graph::{Graph, Rank};
 use message::{Cause, Command, Config, Input, Note, Policy, View};
 use policy::{AutoShutdown, Limiter, Random, Restart};
-use restart::{Wave, WaveId};
 use shutdown::Mode;
 use time::Moment;
+use wave::{Wave, WaveId};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::ChildId;

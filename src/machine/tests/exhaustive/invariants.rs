@@ -176,7 +176,7 @@ fn phase_agrees_with_what_runs(id: ChildId, child: &Child, service: &Monitor) {
             matches!(
                 current,
                 Some((Story::Abandoned, false) | (Story::Over, true))
-            )
+            ) || (child.lingering.is_some() && current.is_none())
         }
         Phase::Discarding { abandoned, .. } => {
             current.is_none() && service.dropping && service.dropping_abandoned == abandoned
@@ -228,8 +228,13 @@ fn who_is_to_be_removed_is_on_its_way(child: &Child, service: &Monitor) {
         | Phase::Resting(_) => false,
     };
     assert!(!service.leaving || goes, "removed, and {:?}", child.phase);
+    let lingers = child.lingering.is_some();
     assert!(
-        !service.dropped,
+        !lingers || (service.live.len() == child.leftovers.len() && !service.live.is_empty()),
+        "it lingers for nobody, or runs still"
+    );
+    assert!(
+        !service.dropped || child.lingering.is_some_and(|l| l.discarded),
         "without its values, and {:?}",
         child.phase
     );

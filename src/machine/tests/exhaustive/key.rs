@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::monitor::{Live, Monitor};
 use super::search::Node;
 use crate::id::ChildId;
-use crate::machine::child::{Child, Fate, Phase, Readiness};
+use crate::machine::child::{Child, Fate, Lingering, Phase, Readiness};
 use crate::machine::graph::Rank;
 use crate::machine::policy::{Counted, Limiter};
-use crate::machine::restart::Wave;
+
 use crate::machine::shutdown::Mode;
+use crate::machine::wave::Wave;
 use crate::machine::{Machine, Moment};
 
 /// No window and no reset of the configurations is longer.
@@ -43,6 +44,7 @@ struct Service {
     never_ran: bool,
     supervising: bool,
     leftovers: Vec<u64>,
+    lingering: Option<Lingering>,
     monitor: Monitor,
 }
 
@@ -107,6 +109,7 @@ fn service(node: &Node, id: ChildId, child: &Child) -> Service {
             .map(|at| machine.now.since(at).min(memory)),
         never_ran: child.incarnation == 0,
         supervising: child.supervising,
+        lingering: child.lingering,
         leftovers: child.leftovers.iter().map(|l| back(*l)).collect(),
         monitor: Monitor {
             live: live.collect(),

@@ -187,8 +187,8 @@ impl Monitors {
                 let service = self.services.remove(id).expect("a service");
                 assert!(service.dropped, "forgotten before its values are gone");
                 assert!(
-                    service.live.iter().all(Live::is_over_or_given_up),
-                    "forgotten while it runs"
+                    service.live.iter().all(|l| l.story == Story::Over),
+                    "forgotten while a thread of it exists"
                 );
             }
             Command::AnnouncePause(_) => {
