@@ -295,7 +295,7 @@ impl ServiceReport {
         }
         if let Some(failure) = &self.last_failure {
             write!(f, ", last: {}", failure.message())?;
-            if let Some(location) = failure.location() {
+            if let Some(location) = failure.unsaid_location() {
                 write!(f, " at {location}")?;
             }
         }

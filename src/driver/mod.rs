@@ -18,6 +18,7 @@ pub(crate) mod body;
 mod carry;
 mod catch;
 pub(crate) mod core;
+mod detach;
 pub(crate) mod dispatch;
 mod engine;
 mod fence;
