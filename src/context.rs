@@ -136,6 +136,12 @@ impl Context {
         self.life().is_stopping()
     }
 
+    /// Whether this incarnation has ended: its `run` and its stop hooks have returned.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.life().is_over()
+    }
+
     /// Blocks until the service shall stop, or this incarnation has ended.
     pub fn wait_stop(&self) {
         self.life().wait();

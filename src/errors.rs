@@ -176,6 +176,11 @@ impl Errors {
         self.members.dropped
     }
 
+    /// Counts `n` errors that were dropped before they came here.
+    pub fn add_dropped(&mut self, n: u64) {
+        self.members.dropped = self.members.dropped.saturating_add(n);
+    }
+
     /// The members, in the order in which they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = &(dyn StdError + Send + Sync + 'static)> {
         self.members.kept.iter().map(|e| &**e)

@@ -88,7 +88,7 @@ const SRC_AND_TESTS: &[&str] = &["src/", "tests/"];
 const MACHINE: &[&str] = &["src/machine/"];
 const CLOCK: &[&str] = &["src/link/clock.rs", "src/services/clock.rs"];
 const PANIC: &[&str] = &["src/driver/panic.rs"];
-const INBOX: &[&str] = &["src/driver/inbox.rs"];
+const WAITS: &[&str] = &["src/driver/inbox.rs", "src/services/select.rs"];
 const MAKE_THREADS: &[&str] = &[
     "src/driver/below.rs",
     "src/driver/detach.rs",
@@ -117,7 +117,7 @@ const PURE: &str = "the machine is pure: it knows no thread, clock, channel, loc
                     no user error";
 const ONE_CLOCK: &str = "one place reads the clock";
 const ONE_UNWIND: &str = "one place catches panics";
-const ONE_WAIT: &str = "one place waits";
+const ONE_WAIT: &str = "one place waits, and another one for the toolkit";
 const ROOM: &str = "threads are made in few places, where room is checked first";
 /// The helpers that poll, or let time pass that is part of a case.
 const COMMON: &[&str] = &["tests/common/", "tests/common_process/"];
@@ -147,9 +147,9 @@ const BANS: &[Ban] = &[
     ban("SystemTime::now", SRC, CLOCK, ONE_CLOCK),
     ban(".elapsed()", SRC, CLOCK, ONE_CLOCK),
     ban("catch_unwind", SRC, PANIC, ONE_UNWIND),
-    ban("select!", SRC, INBOX, ONE_WAIT),
-    ban("select_biased!", SRC, INBOX, ONE_WAIT),
-    ban("Select::new", SRC, INBOX, ONE_WAIT),
+    ban("select!", SRC, WAITS, ONE_WAIT),
+    ban("select_biased!", SRC, WAITS, ONE_WAIT),
+    ban("Select::new", SRC, WAITS, ONE_WAIT),
     ban("thread::spawn", SRC, &[], ROOM),
     ban("thread::scope", SRC, &[], ROOM),
     ban("thread::Builder", SRC, MAKE_THREADS, ROOM),

@@ -15,19 +15,26 @@
 mod cleanup;
 mod clock;
 mod crew;
+mod handle;
 mod interruptible;
 mod interval;
 mod job;
 mod outcome;
+mod pool;
+mod queue;
 mod refused;
+mod select;
 mod staged;
 mod tasks;
 mod wait;
 
 pub use cleanup::{CLEANUP_TASKS_MAX, Cleanup, DEFAULT_TASK_TIMEOUT};
+pub use handle::JobHandle;
 pub use interruptible::Interruptible;
 pub use interval::{INTERVAL_PANICS_KEPT, Interval};
 pub use job::Job;
+pub use pool::{DEFAULT_DRAIN, Drain, PoolStats, WorkerPool, WorkerPoolBuilder};
+pub use queue::Queue;
 pub use refused::{Closed, PopError, PushError};
 pub use staged::Staged;
 pub use tasks::CLEANUP_GIVEN_UP_MAX;
