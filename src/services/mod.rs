@@ -12,6 +12,7 @@
 //! | [`Staged`] | run, shutdown, cleanup and error handler, in this order |
 //! | [`Wait`] | several operations at once, until the last one has ended |
 
+mod broker;
 mod cleanup;
 mod clock;
 mod crew;
@@ -28,6 +29,7 @@ mod staged;
 mod tasks;
 mod wait;
 
+pub use broker::{Broker, BrokerStats, Overflow, Subscription};
 pub use cleanup::{CLEANUP_TASKS_MAX, Cleanup, DEFAULT_TASK_TIMEOUT};
 pub use handle::JobHandle;
 pub use interruptible::Interruptible;
