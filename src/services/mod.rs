@@ -3,5 +3,17 @@
 //! Each is a [`Service`](crate::Service) made of nothing but the public interface of this crate,
 //! so it goes where any service goes, takes the same [`Spec`](crate::Spec), and is seen in the same
 //! report. Those with methods of their own are cheap handles: add a clone, keep another.
+//!
+//! | service | what it does |
+//! |---|---|
+//! | `Command` (feature `process`, unix) | a child process, its whole group, and its output in the log |
+//! | `Listener` (feature `net`) | accepts connections, a supervised thread for each |
 
+#[cfg(all(unix, feature = "process"))]
+mod command;
 mod crew;
+#[cfg(all(unix, any(feature = "net", feature = "process")))]
+mod poll;
+
+#[cfg(all(unix, feature = "process"))]
+pub use command::{Command, CommandError, DEFAULT_KILL_AFTER, OUTPUT_LINE_BYTES_MAX};
