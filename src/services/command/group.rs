@@ -66,9 +66,15 @@ impl Group {
         self.pid
     }
 
-    /// Our ends of its pipes, if it has any.
-    pub(super) fn take_output(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+    /// Our ends of its pipes, if it has any. That of its input is closed.
+    pub(super) fn take_pipes(&mut self) -> (Option<ChildStdout>, Option<ChildStderr>) {
+        drop(self.child.stdin.take());
         (self.child.stdout.take(), self.child.stderr.take())
+    }
+
+    /// Somebody else has reaped the child.
+    pub(super) fn is_lost(&self) -> bool {
+        !state_of(self.pid).is_ours()
     }
 
     /// Asks everybody to end. Who was stopped goes on, to be able to.

@@ -70,20 +70,31 @@ impl<'a> Incarnation<'a> {
         };
         let mut group = Group::start(&mut command, guard).map_err(|e| not_started(&command, e))?;
         let shown = Shown::new(slot, group.pid());
+        let (stdout, stderr) = group.take_pipes();
         let reading = match self.output {
             Some(output) => {
-                let (stdout, stderr) = group.take_output();
                 let reading = output.begin(stdout, stderr);
                 Some(reading.map_err(lost("its output cannot be read"))?)
             }
-            None => None,
+            None => {
+                // A pipe that was asked for and that nobody reads: writes to it shall fail.
+                drop((stdout, stderr));
+                None
+            }
         };
-        let ended = self.watch.begin(group.pid());
-        let ended = ended.map_err(lost("it cannot be watched"))?;
-        self.ctx.ready();
+        let ended = match self.watch.begin(group.pid()) {
+            // It has ended, and somebody else has reaped it: what is watched may be anybody.
+            _ if group.is_lost() => None,
+            Ok(ended) => Some(ended),
+            Err(e) => return Err(lost("it cannot be watched")(e)),
+        };
         self.ctx.set_status(format!("process {}", group.pid()));
-        let asked = see_to(&mut group, self.stop, &ended, self.plan.kill_after)
-            .map_err(lost("it cannot be watched"))?;
+        self.ctx.ready();
+        let asked = match ended {
+            Some(ended) => see_to(&mut group, self.stop, &ended, self.plan.kill_after)
+                .map_err(lost("it cannot be watched"))?,
+            None => false,
+        };
         drop(shown);
         let status = group.end(|living| self.ctx.set_status(waits_for(living)));
         drop(reading);

@@ -91,3 +91,60 @@ fn open(process: Pid) -> io::Result<OwnedFd> {
 fn open(_process: Pid) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::super::super::poll;
+    use super::*;
+    use crate::link::clock::Clock;
+    use crate::{End, Restart, ServiceResult, Spec, Supervisor};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn run(body: fn(&mut Below<'_>) -> ServiceResult) {
+        let app = Supervisor::new("app");
+        let service = move |ctx: &Context| body(&mut Below::new(ctx));
+        let spec = Spec::new("a", service).restart(Restart::OnFailure);
+        let id = app.add_spec(spec).unwrap();
+        app.start().unwrap();
+        let end = app.wait_service(id, LONG).unwrap();
+        assert!(matches!(end, End::Done), "{end:?}\n{:#}", app.report());
+        app.stop();
+    }
+
+    fn sees_the_end(watch: Watch) -> ServiceResult {
+        let mut child = Command::new("sleep").arg("60").spawn()?;
+        let watched = watch.begin(Pid::from_child(&child))?;
+        let mut fds = [poll::readable(&watched)];
+        assert!(!poll::wait(&mut fds, Clock::deadline(Duration::ZERO))?);
+        child.kill()?;
+        assert!(poll::wait(&mut fds, Clock::deadline(LONG))?);
+        // It was not reaped.
+        assert_eq!(child.wait()?.signal(), Some(9));
+        Ok(())
+    }
+
+    #[test]
+    fn with_a_pidfd() {
+        if open(rustix::process::getpid()).is_ok() {
+            run(|below| sees_the_end(Watch::new(below)?));
+        }
+    }
+
+    #[test]
+    fn with_a_thread() {
+        run(|below| sees_the_end(Watch::by_thread(below)?));
+    }
+
+    #[test]
+    fn the_thread_ends_if_there_is_no_child() {
+        run(|below| {
+            drop(Watch::by_thread(below)?);
+            Ok(())
+        });
+    }
+}

@@ -81,6 +81,7 @@ fn command_kills_after_the_grace() {
         app.add("child", child.clone()).unwrap();
         app.start().unwrap();
         mark.wait_file();
+        wait_for("it has a process id", || child.pid().is_some());
         let pid = child.pid().unwrap();
 
         let (report, took) = timed(|| app.stop());
