@@ -38,7 +38,7 @@
 //! |---|---|
 //! | [services](#services) | [`Service`], [`service_fn`], [`Context`], [`Spec`], [`Exit`] |
 //! | [stopping](#stopping) | [`Context`], [`OnStop`], [`Stopping`], [`StopCause`], [`StopReport`], [`StopOrder`] |
-//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
+//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Errors`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
 //! | [restarting together](#restarting-together) | [`Strategy`], [`Spec::group`] |
 //! | [trees](#trees) | [`Supervisor`], [`SupervisorBuilder`], [`AutoShutdown`], [`ServiceId`] |
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
@@ -297,6 +297,7 @@ mod builder;
 mod context;
 mod driver;
 mod error;
+mod errors;
 mod event;
 mod exit;
 mod failure;
@@ -322,6 +323,7 @@ pub use driver::stop::STOP_THREADS_MAX;
 pub use error::{
     BoxError, Error, ErrorKind, Never, NotReady, SOURCE_DEPTH_MAX, ServiceResult, Stopping,
 };
+pub use errors::{ERRORS_KEPT, Errors, SOURCES_MAX};
 pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};

@@ -131,7 +131,8 @@ impl Engine {
         // second one would leave a hole behind that nothing fits.
         let policies = services
             .into_iter()
-            .map(|NewService { policy, body }| {
+            .map(|NewService { policy, mut body }| {
+                body.admitted = true;
                 let id = ServiceId {
                     supervisor: core.id,
                     child: ChildId(next),

@@ -18,6 +18,7 @@ use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
+use crate::errors::Errors;
 use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
@@ -291,40 +292,38 @@ fn judge_error(
     error: BoxError,
     run_time: Duration,
 ) -> (Outcome, Option<Failure>) {
+    let path = &incarnation.home.path;
     let seen = guarded(|| {
         let exit = Exit::find(&*error);
         let inner = Failure::find(&*error).cloned();
-        let direct = error.downcast_ref::<Failure>().is_some();
-        (exit, inner, direct, error.to_string())
+        let caught = Failure::caught(&*error).cloned();
+        let message = match error.downcast_ref::<Errors>() {
+            Some(errors) => errors.text_for(path),
+            None => error.to_string(),
+        };
+        (exit, inner, caught, message)
     });
-    let (exit, inner, direct, message) = match seen {
+    let (exit, inner, caught, message) = match seen {
         Ok(seen) => seen,
         Err(panic) => {
             incarnation
                 .home
                 .emit_hook_panic(incarnation.number, "display", &panic);
-            (None, None, false, "an error whose text panicked".to_owned())
+            (None, None, None, "an error whose text panicked".to_owned())
         }
     };
-    match (exit, inner) {
+    match (exit, inner, caught) {
         // It comes from below: the tree fails with that very failure.
-        (Some(Exit::TerminateTree), Some(inner)) => {
+        (Some(Exit::TerminateTree), Some(inner), _) => {
             discard_quietly(incarnation, "drop", vec![error]);
             (Outcome::Exit(Exit::TerminateTree), Some(inner))
         }
-        (None, Some(inner)) if direct && inner.kind() == FailureKind::Panic => {
-            // A panic that the service caught with `Failure::catch` counts as its own.
-            let caught = Caught {
-                message: inner.message().to_owned(),
-                location: inner.location().map(str::to_owned),
-                trace: inner.trace(),
-            };
-            (
-                Outcome::Panic,
-                Some(panic_failure(incarnation, caught, run_time)),
-            )
+        // A panic that the service caught with `Failure::catch` counts as its own.
+        (None, _, Some(caught)) => {
+            let panic = caught_panic(incarnation, &caught, error, message, run_time);
+            (Outcome::Panic, Some(panic))
         }
-        (exit, _) => {
+        (exit, _, _) => {
             let outcome = exit.map_or(Outcome::Error, Outcome::Exit);
             let failure = failure(
                 incarnation,
@@ -338,6 +337,31 @@ fn judge_error(
             (outcome, Some(failure))
         }
     }
+}
+
+/// The end by a panic that was caught: alone, or one of several in `error`, whose text is `message`.
+fn caught_panic(
+    incarnation: &Incarnation,
+    caught: &Failure,
+    error: BoxError,
+    message: String,
+    run_time: Duration,
+) -> Failure {
+    let (message, error) = if error.is::<Failure>() {
+        discard_quietly(incarnation, "drop", vec![error]);
+        (caught.message().to_owned(), None)
+    } else {
+        (message, Some(error))
+    };
+    failure(
+        incarnation,
+        FailureKind::Panic,
+        message,
+        run_time,
+        error,
+        caught.location().map(str::to_owned),
+        caught.trace(),
+    )
 }
 
 fn failure(

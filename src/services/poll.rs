@@ -1,12 +1,17 @@
 //! Waiting for descriptors: poll(2), with a deadline instead of a time.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::link::clock;
+use super::clock;
+
+/// The deadline of a wait that begins now; `None` is never.
+pub(super) fn after(time: Duration) -> Option<Instant> {
+    clock::now().checked_add(time)
+}
 
 /// Blocks until something is to be read from one of them, or it is closed; `is_ready` tells which.
 /// False: the deadline is there. Not before it, and signals don't matter.

@@ -26,7 +26,6 @@ use rustix::process::Pid;
 
 use super::super::poll;
 use super::group::state_of;
-use crate::link::clock;
 
 #[cfg(not(target_os = "android"))]
 const SHELL: &str = "/bin/sh";
@@ -98,7 +97,7 @@ impl Guard {
     /// Waits until it ignores signals: normally since long.
     pub(super) fn wait_ready(&mut self) {
         if let Some(hello) = self.hello.take() {
-            let until = clock::now().checked_add(GUARD_READY_MAX);
+            let until = poll::after(GUARD_READY_MAX);
             // An error or too late: see `GUARD_READY_MAX`.
             let _ = poll::wait(&mut [poll::readable(&hello)], until);
         }

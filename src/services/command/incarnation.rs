@@ -18,7 +18,6 @@ use super::output::Output;
 use super::plan::{Plan, not_started};
 use super::watch::{Watch, Watched};
 use crate::Context;
-use crate::link::clock::Clock;
 
 /// How many of those it waits for the status names.
 const NAMED_MAX: usize = 8;
@@ -123,7 +122,7 @@ fn see_to(
     let asked = !kill_after.is_zero();
     if asked {
         group.terminate();
-        if poll::wait(&mut end, Clock::deadline(kill_after))? {
+        if poll::wait(&mut end, poll::after(kill_after))? {
             return Ok(true);
         }
     }

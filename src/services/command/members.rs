@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process_group};
 
+use super::super::clock;
 use super::super::poll;
-use crate::link::clock;
 
 /// How long a group that `/proc` doesn't show is waited for. Killed processes are gone in less; a zombie
 /// that its parent doesn't reap keeps its group for ever, and can't be told apart there.
@@ -50,7 +50,7 @@ pub(super) fn wait_gone(leaders: &[Pid], kill: impl Fn(), mut told: impl FnMut(&
 /// The same for groups whose leaders are reaped, without knowing who is in them; gives up after a
 /// while. Sends nothing: the ids may be somebody else's by now.
 pub(super) fn wait_gone_unseen(leaders: &[Pid]) {
-    let until = clock::now().checked_add(UNSEEN_GONE_MAX);
+    let until = poll::after(UNSEEN_GONE_MAX);
     let mut pace = LOOK_AGAIN_MIN;
     for leader in leaders {
         while test_kill_process_group(*leader).is_ok() && until.is_none_or(|at| clock::now() < at) {
@@ -61,7 +61,7 @@ pub(super) fn wait_gone_unseen(leaders: &[Pid]) {
 
 fn pause(pace: &mut Duration) {
     // An error: no memory. Then it is no pause.
-    let _ = poll::wait(&mut [], clock::now().checked_add(*pace));
+    let _ = poll::wait(&mut [], poll::after(*pace));
     *pace = (*pace * 2).min(LOOK_AGAIN_MAX);
 }
 
@@ -85,7 +85,7 @@ fn wait_for_one(leaders: &[Pid], living: &[Pid]) -> bool {
         return true;
     }
     let mut fds: Vec<_> = watched.iter().map(|(_, fd)| poll::readable(fd)).collect();
-    poll::wait(&mut fds, clock::now().checked_add(LOOK_AT_LEAST)).is_ok()
+    poll::wait(&mut fds, poll::after(LOOK_AT_LEAST)).is_ok()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

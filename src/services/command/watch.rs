@@ -100,7 +100,6 @@ mod tests {
 
     use super::super::super::poll;
     use super::*;
-    use crate::link::clock::Clock;
     use crate::{End, Restart, ServiceResult, Spec, Supervisor};
 
     const LONG: Duration = Duration::from_secs(30);
@@ -120,9 +119,9 @@ mod tests {
         let mut child = Command::new("sleep").arg("60").spawn()?;
         let watched = watch.begin(Pid::from_child(&child))?;
         let mut fds = [poll::readable(&watched)];
-        assert!(!poll::wait(&mut fds, Clock::deadline(Duration::ZERO))?);
+        assert!(!poll::wait(&mut fds, poll::after(Duration::ZERO))?);
         child.kill()?;
-        assert!(poll::wait(&mut fds, Clock::deadline(LONG))?);
+        assert!(poll::wait(&mut fds, poll::after(LONG))?);
         // It was not reaped.
         assert_eq!(child.wait()?.signal(), Some(9));
         Ok(())
