@@ -9,15 +9,19 @@
 //! | `Command` (feature `process`, unix) | a child process, its whole group, and its output in the log |
 //! | `Listener` (feature `net`) | accepts connections, a supervised thread for each |
 
-#[cfg(all(unix, any(feature = "net", feature = "process")))]
+#[cfg(any(feature = "net", all(unix, feature = "process")))]
 mod clock;
 #[cfg(all(unix, feature = "process"))]
 mod command;
 mod crew;
+#[cfg(feature = "net")]
+mod listener;
 #[cfg(all(unix, any(feature = "net", feature = "process")))]
 mod poll;
 mod refused;
 
 #[cfg(all(unix, feature = "process"))]
 pub use command::{Command, CommandError, DEFAULT_KILL_AFTER, OUTPUT_LINE_BYTES_MAX};
+#[cfg(feature = "net")]
+pub use listener::{ConnectionError, DEFAULT_LINGER, DEFAULT_MAX_CONNECTIONS, Listener};
 pub use refused::{Closed, PopError, PushError};
