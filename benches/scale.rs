@@ -77,8 +77,8 @@ fn run_case(case: &str) {
         "bare" => bare_threads(),
         "services" => services(StopOrder::Reverse),
         "services-parallel" => services(StopOrder::Parallel),
-        "chains" => chains(SERVICES),
-        "one-chain" => chains(10),
+        "chains" => chains(SERVICES, 0),
+        "one-chain" => chains(10, SERVICES - 10),
         "full" => fill(),
         "idle" => stay_idle(),
         "soak" => restart_for_long(),
@@ -167,7 +167,8 @@ fn services(order: StopOrder) {
     println!("{}", bytes as f64 / SERVICES as f64);
 }
 
-/// The same services with edges and without, and what a bounce costs beside many others and beside none.
+/// The same services with edges and without; and what a bounce costs among many services and beside as
+/// many bare threads, because waking one thread costs the kernel more the more of them sleep.
 fn graph(verdicts: &mut Verdicts) {
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
@@ -191,7 +192,7 @@ fn graph(verdicts: &mut Verdicts) {
         );
     }
     verdicts.at_most(
-        "graph: bounce of a chain of ten among 10,000 services, to the same alone",
+        "graph: bounce of a chain of ten among 10,000 services, to the same beside bare threads",
         &format!(
             "{:.0} us to {:.0} us",
             rounds.median("chains bounce"),
@@ -202,7 +203,8 @@ fn graph(verdicts: &mut Verdicts) {
     );
 }
 
-fn chains(services: usize) {
+fn chains(services: usize, beside: usize) {
+    let parked = bare::Parked::start(beside);
     let (chains, started) = Chains::start(services);
     settle();
     let mut bounces: Vec<Duration> = (0..BOUNCES).map(|_| chains.bounce()).collect();
@@ -211,6 +213,7 @@ fn chains(services: usize) {
     println!("{}", started.as_secs_f64() * 1e3);
     println!("{}", stopped.as_secs_f64() * 1e3);
     println!("{}", bounces[BOUNCES / 2].as_secs_f64() * 1e6);
+    parked.stop();
 }
 
 /// Until everybody who has begun waits.
