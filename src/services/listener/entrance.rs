@@ -144,3 +144,42 @@ mod by_connect {
         address
     }
 }
+
+/// The way of systems without poll(2), here with a TCP socket that blocks.
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    use super::by_connect::Entrance;
+    use crate::{Context, Supervisor};
+
+    #[test]
+    fn a_stop_and_a_bell_end_a_blocked_accept() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let app = Supervisor::new("app");
+            let (tell, told) = crossbeam_channel::unbounded();
+            let service = move |ctx: &Context| {
+                let entrance = Entrance::new(TcpListener::bind(address)?, ctx)?;
+                tell.send(entrance.bell())?;
+                entrance.accept()?;
+                ctx.set_status("rung");
+                // The stop's connection.
+                entrance.accept()?;
+                Ok(())
+            };
+            app.add("a", service).unwrap();
+            app.start().unwrap();
+            let patience = Duration::from_secs(30);
+            told.recv_timeout(patience).unwrap().ring();
+            while app
+                .report()
+                .find("app.a")
+                .is_none_or(|a| a.status().is_none())
+            {
+                std::thread::yield_now();
+            }
+            assert!(app.stop().is_empty());
+        }
+    }
+}
