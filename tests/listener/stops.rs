@@ -108,6 +108,23 @@ fn a_stop_in_the_middle_of_an_accept_leaves_no_connection_open() {
     }
 }
 
+/// A connection whose thread is just being started counts as open, but nobody lingers for it.
+#[test]
+fn a_connection_that_no_handler_has_begun_holds_nobody_up() {
+    for round in 0..200 {
+        let app = unlimited("app");
+        let listener = Listener::tcp("127.0.0.1:0", |_stream, ctx| {
+            ctx.wait_stop();
+            Ok(())
+        });
+        let address = start(&app, &listener.linger(secs(60)));
+        let clients: Vec<_> = (0..1 + round % 4).map(|_| connect(address)).collect();
+        let (report, took) = timed(|| app.stop());
+        assert!(report.is_empty() && took < secs(5), "{report} {took:?}");
+        drop(clients);
+    }
+}
+
 #[test]
 fn stopped_while_it_starts_it_leaves_nothing() {
     let app = unlimited("app");

@@ -1,0 +1,9 @@
+//! The toolkit under load: many threads, failures and panics, a stop in the middle; everything is
+//! accounted for.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+#[cfg(feature = "net")]
+#[path = "toolkit_stress/listener.rs"]
+mod listener;
