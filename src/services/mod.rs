@@ -6,12 +6,13 @@
 //!
 //! | service | what it does |
 //! |---|---|
-//! | `Command` (feature `process`, unix) | a child process, its whole group, and its output in the log |
+//! | `Command` (feature `process`; unix, not OpenBSD) | a child process, its whole group, and its output in the log |
 //! | `Listener` (feature `net`) | accepts connections, a supervised thread for each |
 
 #[cfg(any(feature = "net", all(unix, feature = "process")))]
 mod clock;
-#[cfg(all(unix, feature = "process"))]
+// OpenBSD has no waitid(2): nothing there waits for a child without reaping it.
+#[cfg(all(unix, not(target_os = "openbsd"), feature = "process"))]
 mod command;
 mod crew;
 #[cfg(feature = "net")]
@@ -20,7 +21,7 @@ mod listener;
 mod poll;
 mod refused;
 
-#[cfg(all(unix, feature = "process"))]
+#[cfg(all(unix, not(target_os = "openbsd"), feature = "process"))]
 pub use command::{Command, CommandError, DEFAULT_KILL_AFTER, OUTPUT_LINE_BYTES_MAX};
 #[cfg(feature = "net")]
 pub use listener::{ConnectionError, DEFAULT_LINGER, DEFAULT_MAX_CONNECTIONS, Listener};

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{clock, crew};
 use super::connections::{Connection, Connections, Handler};
 use super::entrance::Entrance;
 use super::socket::{Peer, Socket};
 use super::{Settings, Shown};
+use crate::services::{clock, crew};
 use crate::{Context, ErrorKind, ServiceResult, Supervisor};
 
 /// How long nothing is accepted after the system had no descriptor, memory or thread for one more

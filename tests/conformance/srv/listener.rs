@@ -84,7 +84,7 @@ fn listener_stop_ends_open_connections() {
     let inside = crowd.clone();
     let listener = Listener::tcp("127.0.0.1:0", move |mut stream, _ctx| {
         let _inside = inside.enter();
-        stream.read(&mut [0; 16])?;
+        let _n = stream.read(&mut [0; 16])?;
         Ok(())
     });
     let app = unlimited("app");
@@ -191,7 +191,7 @@ fn listener_limits_connections() {
         if !first {
             hold.wait();
         }
-        stream.read(&mut [0; 16])?;
+        let _n = stream.read(&mut [0; 16])?;
         Ok(())
     });
     let app = unlimited("app");
