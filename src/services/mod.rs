@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`Broker`] | every message to every subscriber, and nobody waits for a slow one |
 //! | [`Cleanup`] | holds tasks, and runs them at a stop, the last one first |
-//! | `Command` (feature `process`, unix) | a child process, its whole group, and its output in the log |
+//! | `Command` (feature `process`; unix, not OpenBSD) | a child process, its whole group, and its output in the log |
 //! | [`ForEach`] | something done with every item of an iterator or a channel, by several threads |
 //! | [`Interruptible`] | a blocking call, and what makes it return |
 //! | [`Interval`] | the same again and again, so often |
@@ -23,7 +23,8 @@
 mod broker;
 mod cleanup;
 mod clock;
-#[cfg(all(unix, feature = "process"))]
+// OpenBSD has no waitid(2): nothing there waits for a child without reaping it.
+#[cfg(all(unix, not(target_os = "openbsd"), feature = "process"))]
 mod command;
 mod crew;
 mod for_each;
@@ -46,7 +47,7 @@ mod wait;
 
 pub use broker::{Broker, BrokerStats, Overflow, Subscription};
 pub use cleanup::{CLEANUP_TASKS_MAX, Cleanup, DEFAULT_TASK_TIMEOUT};
-#[cfg(all(unix, feature = "process"))]
+#[cfg(all(unix, not(target_os = "openbsd"), feature = "process"))]
 pub use command::{Command, CommandError, DEFAULT_KILL_AFTER, OUTPUT_LINE_BYTES_MAX};
 pub use for_each::ForEach;
 pub use handle::JobHandle;
