@@ -50,7 +50,14 @@ pub(crate) struct Settings {
     pub(crate) propagates_termination: bool,
     /// Set by `Supervisor::new` with a bad name: shows at `add` and `start`.
     pub(crate) invalid: Option<Error>,
+    /// By the number of the signal; called while `run` is under way.
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) signal_hooks: Vec<(i32, SignalHook)>,
 }
+
+/// What a builder was given for a signal.
+#[cfg(all(unix, feature = "signals"))]
+pub(crate) type SignalHook = Box<dyn Fn(&Arc<Core>) + Send + Sync>;
 
 struct Desk {
     role: Role,
