@@ -293,7 +293,7 @@ impl Core {
                 desk.stage = Stage::Running(other);
                 Err(Error::new(
                     ErrorKind::AlreadyRunning,
-                    format!("{}: the supervisor is running already", self.name),
+                    format!("{}: the supervisor is already started", self.name),
                 ))
             }
             Stage::Over => Err(Error::stopped(&self.name)),
