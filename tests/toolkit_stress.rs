@@ -1,5 +1,5 @@
-//! The toolkit under load, with everything happening at once. Nothing may get lost, nothing may come
-//! twice, to the last one.
+//! The toolkit under load: many threads, failures and panics, a stop in the middle; everything is
+//! accounted for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;

@@ -69,6 +69,7 @@ impl Run {
             // Noted before it was published.
             Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
+                self.log_end(self.cause_of_end(id, verdict));
                 let failure = self
                     .engine
                     .slots
@@ -307,7 +308,7 @@ impl Run {
         std::process::abort();
     }
 
-    fn path_of(&self, id: ChildId) -> Arc<str> {
+    pub(super) fn path_of(&self, id: ChildId) -> Arc<str> {
         match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
             Some(home) => home.path.clone(),
             None => self.path.clone(),
