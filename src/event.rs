@@ -69,7 +69,8 @@ impl Event {
 pub enum EventKind {
     /// The service belongs to the supervisor now.
     Added,
-    /// An incarnation was started.
+    /// An incarnation was started: it has a thread, which is about to enter `run`. Where no thread can be
+    /// had there is only a failed event.
     Started,
     /// It said that its set-up is finished.
     Ready,
@@ -99,7 +100,9 @@ pub enum EventKind {
         cause: StopCause,
     },
     /// It ended after it was asked to, or answered [`Exit::Bounce`](crate::Exit::Bounce) or
-    /// [`Exit::Missing`](crate::Exit::Missing), or `stop_service` found it not running.
+    /// [`Exit::Missing`](crate::Exit::Missing), or `stop_service` found it not running. A service that
+    /// has failed and waits to be started again when its supervisor stops has had its end: the failed
+    /// event.
     Stopped {
         /// What came back after the request, if it was not `Ok`.
         answer: Option<Failure>,
@@ -325,7 +328,7 @@ impl fmt::Display for EventKind {
                 next,
             } => {
                 write!(f, "failed ({}): {}", failure.kind(), failure.message())?;
-                if let Some(location) = failure.location() {
+                if let Some(location) = failure.unsaid_location() {
                     write!(f, " at {location}")?;
                 }
                 if limit.is_finite() {

@@ -207,3 +207,53 @@ impl StdError for Missing {
         Some(Exit::Missing.marker())
     }
 }
+
+/// A key that a service declares.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct KeyReport {
+    pub(crate) name: Arc<str>,
+    pub(crate) role: KeyRole,
+    pub(crate) provider: Option<Arc<str>>,
+    pub(crate) is_there: bool,
+}
+
+/// What a service has to do with a key.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub enum KeyRole {
+    /// [`Spec::provides`](crate::Spec::provides)
+    Provides,
+    /// [`Spec::needs`](crate::Spec::needs)
+    Needs,
+    /// [`Spec::wants`](crate::Spec::wants)
+    Wants,
+}
+
+impl KeyReport {
+    /// The name of the key.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the service provides, needs or wants it.
+    #[must_use]
+    pub fn role(&self) -> KeyRole {
+        self.role
+    }
+
+    /// The path of the service that provides it. `None`: there is no such service.
+    #[must_use]
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
+    }
+
+    /// Whether there is a value now.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.is_there
+    }
+}

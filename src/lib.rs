@@ -38,7 +38,7 @@
 //! |---|---|
 //! | [services](#services) | [`Service`], [`service_fn`], [`Context`], [`Spec`], [`Exit`] |
 //! | [stopping](#stopping) | [`Context`], [`OnStop`], [`Stopping`], [`StopCause`], [`StopReport`], [`StopOrder`] |
-//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
+//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Errors`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
 //! | [restarting together](#restarting-together) | [`Strategy`], [`Spec::group`] |
 //! | [trees](#trees) | [`Supervisor`], [`SupervisorBuilder`], [`AutoShutdown`], [`ServiceId`] |
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
@@ -297,6 +297,7 @@ mod builder;
 mod context;
 mod driver;
 mod error;
+mod errors;
 mod event;
 mod exit;
 mod failure;
@@ -311,6 +312,7 @@ pub mod services;
 mod signals;
 mod spec;
 mod supervisor;
+mod trade;
 
 pub use crossbeam_channel;
 
@@ -324,11 +326,12 @@ pub use driver::stop::STOP_THREADS_MAX;
 pub use error::{
     BoxError, Error, ErrorKind, Never, NotReady, SOURCE_DEPTH_MAX, ServiceResult, Stopping,
 };
+pub use errors::{ERRORS_KEPT, Errors, SOURCES_MAX};
 pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
-pub use key::{Key, Missing};
+pub use key::{Key, KeyReport, KeyRole, Missing};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{
@@ -338,8 +341,8 @@ pub use machine::policy::{
 };
 pub use machine::strategy::Strategy;
 pub use report::{
-    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, KeyReport, KeyRole, Report, ServiceReport, State,
-    StopReport, Unstopped,
+    EXIT_CODE_ABANDONED, EXIT_CODE_STOPPED, End, Report, ServiceReport, State, StopReport,
+    Unstopped,
 };
 pub use service::{Service, service_fn};
 pub use spec::{STACK_SIZE_MIN, Spec};

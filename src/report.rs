@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::key::KeyReport;
 
 /// What a service or a supervisor is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,7 +14,7 @@ use crate::failure::Failure;
 pub enum State {
     /// Not started yet: its supervisor isn't running, or something it needs is missing.
     Waiting,
-    /// Running, but it hasn't said yet that its set-up is finished.
+    /// Its thread is being started, or it runs and hasn't said yet that its set-up is finished.
     Starting,
     /// Running.
     Running,
@@ -115,56 +116,6 @@ pub struct ServiceReport {
     pub(crate) services: Vec<ServiceReport>,
 }
 
-/// A key that a service declares.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct KeyReport {
-    pub(crate) name: Arc<str>,
-    pub(crate) role: KeyRole,
-    pub(crate) provider: Option<Arc<str>>,
-    pub(crate) is_there: bool,
-}
-
-/// What a service has to do with a key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub enum KeyRole {
-    /// [`Spec::provides`](crate::Spec::provides)
-    Provides,
-    /// [`Spec::needs`](crate::Spec::needs)
-    Needs,
-    /// [`Spec::wants`](crate::Spec::wants)
-    Wants,
-}
-
-impl KeyReport {
-    /// The name of the key.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Whether the service provides, needs or wants it.
-    #[must_use]
-    pub fn role(&self) -> KeyRole {
-        self.role
-    }
-
-    /// The path of the service that provides it. `None`: there is no such service.
-    #[must_use]
-    pub fn provider(&self) -> Option<&str> {
-        self.provider.as_deref()
-    }
-
-    /// Whether there is a value now.
-    #[must_use]
-    pub fn is_there(&self) -> bool {
-        self.is_there
-    }
-}
-
 impl Report {
     /// The supervisor's path.
     #[must_use]
@@ -238,7 +189,8 @@ impl ServiceReport {
         self.next_start
     }
 
-    /// How often it was started; stops counting at `u32::MAX`, like the counters below.
+    /// How often it was started, without the starts for which no thread could be had; stops counting
+    /// at `u32::MAX`, like the counters below.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.starts
@@ -343,7 +295,7 @@ impl ServiceReport {
         }
         if let Some(failure) = &self.last_failure {
             write!(f, ", last: {}", failure.message())?;
-            if let Some(location) = failure.location() {
+            if let Some(location) = failure.unsaid_location() {
                 write!(f, " at {location}")?;
             }
         }

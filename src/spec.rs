@@ -145,7 +145,8 @@ impl Spec {
     }
 
     /// It may start again while up to `abandoned_max` incarnations that did not stop in time still
-    /// exist. Unless set it never runs twice at the same time.
+    /// exist. Unless set it never runs twice at the same time. A removal is over when all of them have
+    /// ended.
     pub fn allow_overlap(mut self, abandoned_max: usize) -> Spec {
         self.overlap_max = abandoned_max;
         self

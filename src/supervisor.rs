@@ -369,7 +369,12 @@ impl Supervisor {
     }
 
     /// Waits until everything is ready, at every depth: services with a
-    /// [`ready_timeout`](Spec::ready_timeout) have called [`ready`](Context::ready), the others run.
+    /// [`ready_timeout`](Spec::ready_timeout) have called [`ready`](Context::ready); of the others
+    /// `run` has been entered on a thread of theirs. One that is restarted on the thread that it has
+    /// counts as up from that decision on, which is some microseconds before `run` is entered again; one
+    /// whose thread could not be had is missing.
+    ///
+    /// `Ok` tells of one moment: a service may fail in the next.
     ///
     /// # Errors
     /// Names who is missing and why: at the deadline, and early when a service is over before it

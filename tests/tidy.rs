@@ -11,13 +11,15 @@ use std::path::Path;
 /// The modules, lowest level first. A file uses its own level and those below it.
 const LEVELS: [&[&str]; 8] = [
     // Vocabulary: plain data.
-    &["id", "error", "exit", "failure", "event", "report"],
+    &[
+        "id", "error", "errors", "exit", "failure", "key", "event", "report",
+    ],
     // Pure and deterministic.
     &["machine"],
     // What a service's thread and its supervisor share.
     &["link"],
     // What a user implements and configures.
-    &["service", "context", "spec"],
+    &["service", "context", "spec", "trade"],
     // Threads.
     &["driver"],
     // The handle, and what configures it.
@@ -84,11 +86,12 @@ struct Ban {
 const SRC: &[&str] = &["src/"];
 const SRC_AND_TESTS: &[&str] = &["src/", "tests/"];
 const MACHINE: &[&str] = &["src/machine/"];
-const CLOCK: &[&str] = &["src/link/clock.rs"];
+const CLOCK: &[&str] = &["src/link/clock.rs", "src/services/clock.rs"];
 const PANIC: &[&str] = &["src/driver/panic.rs"];
 const INBOX: &[&str] = &["src/driver/inbox.rs"];
 const MAKE_THREADS: &[&str] = &[
     "src/driver/below.rs",
+    "src/driver/detach.rs",
     "src/driver/dispatch.rs",
     "src/driver/start.rs",
     "src/driver/stop.rs",

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,6 +21,9 @@ pub const REMOVED_ENDS_MAX: usize = 256;
 
 pub(crate) struct Board {
     data: Mutex<BoardData>,
+    /// How many services are [entering](crate::link::cell::CellData::entering): missing, beside those
+    /// that the machine knows of. Raised before it is published that nobody is missing any more.
+    entering: AtomicUsize,
     /// Counts what `wait_ready` looks at; changes of anything below count, too.
     pulse: Mutex<u64>,
     pulsed: Condvar,
@@ -56,6 +60,7 @@ impl Board {
                 early_ends: Vec::new(),
                 removed_ends: VecDeque::new(),
             }),
+            entering: AtomicUsize::new(0),
             pulse: Mutex::new(0),
             pulsed: Condvar::new(),
         }
@@ -147,6 +152,19 @@ impl Board {
         news
     }
 
+    /// A service's cell says that it is entering, or no longer. True: nobody is any more, so that
+    /// somebody may be waiting for it.
+    pub(crate) fn count_entering(&self, was: bool, is: bool) -> bool {
+        match (was, is) {
+            (false, true) => {
+                self.entering.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            (true, false) => self.entering.fetch_sub(1, Ordering::AcqRel) == 1,
+            (false, false) | (true, true) => false,
+        }
+    }
+
     /// A service is over and was never ready. The first [`EARLY_ENDS_MAX`] are remembered.
     pub(crate) fn add_early_end(&self, path: Arc<str>, why: Arc<str>) {
         let mut data = self.data.lock();
@@ -165,7 +183,7 @@ impl Board {
         let data = self.data.lock();
         Readiness {
             state: data.state,
-            missing: data.missing,
+            missing: data.missing + self.entering.load(Ordering::Acquire),
             early_ends: data.early_ends.clone(),
             nested: data
                 .entries

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::panic::guarded_drop;
+use super::panic::{guarded, guarded_drop};
 use crate::link::clock::Clock;
 use crate::machine::message::Policy;
 use crate::machine::policy::{Backoff, PanicPolicy, Restart};
@@ -97,14 +97,17 @@ impl Body {
     }
 
     fn drop_here(&mut self) -> Option<String> {
+        let service = self.service.take()?;
+        let filters = self.filters.take();
+        if !self.admitted {
+            return guarded_drop((service, filters));
+        }
+        let retired = guarded(|| service.retire()).err();
         // A supervisor that doesn't run has services of its own, and somebody may still have a
         // handle to it.
-        let below = match self.admitted {
-            true => self.supervisor().and_then(|s| s.core().close()),
-            false => None,
-        };
-        let service = self.service.take();
-        guarded_drop((below, service, self.filters.take()))
+        let below = service.as_supervisor().and_then(|s| s.core().close());
+        let dropped = guarded_drop((below, service, filters));
+        retired.or(dropped)
     }
 }
 

@@ -4,23 +4,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use parking_lot::Mutex;
 
 use super::body::Body;
 use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::Job as StopJob;
-use super::thread::{Job, Order, Seat};
+use super::thread::Order;
 use super::view::reason;
-use crate::context::{Incarnation, Trade};
+use crate::context::Incarnation;
 use crate::event::{EventKind, StopCause};
-use crate::exit::Exit;
-use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
-use crate::link::fact::{self, Fact, HookKind, HookTicket};
-use crate::link::life::{Handout, Life, Stop};
-use crate::link::shelf::Shelf;
-use crate::machine::message::{Cause, Command, Note, Outcome};
+use crate::link::fact::{HookKind, HookTicket};
+use crate::link::life::{Handout, Stop};
+use crate::machine::message::{Cause, Command, Note};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
 
@@ -84,144 +80,6 @@ impl Run {
             Command::Abort { id } => self.abort(id),
             Command::Finish => self.finished = true,
         }
-    }
-
-    fn start(&mut self, id: ChildId, number: u64) {
-        self.take_down_below(id);
-        let (trade, supplied) = self.trade(id);
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
-            return;
-        };
-        let incarnation = Arc::new(Incarnation {
-            home,
-            number,
-            life: Life::new(),
-            below: Mutex::default(),
-            trade,
-        });
-        slot.incarnation = Some(incarnation.clone());
-        slot.ended_by = None;
-        let fresh = body.fresh_thread;
-        let job = Job {
-            incarnation,
-            body,
-            trash: std::mem::take(&mut slot.trash),
-        };
-        if !supplied {
-            // Its end is on the way, and with it the news that the value is gone.
-            self.could_not_start(id, number, Outcome::Exit(Exit::Missing), None, job);
-            return;
-        }
-        // A fresh thread lets go of the old one, which ends.
-        let seat = if fresh { None } else { slot.seat.take() };
-        let job = match seat {
-            None => job,
-            Some(seat) => match seat.order(Order::Run(job)) {
-                Ok(()) => {
-                    slot.seat = Some(seat);
-                    return;
-                }
-                Err(Order::Run(job)) => job,
-                Err(Order::Leave(_) | Order::Discard { .. }) => return,
-            },
-        };
-        match Seat::spawn(job, self.fence.clone()) {
-            Ok(seat) => slot.seat = Some(seat),
-            Err((error, Some(Order::Run(job)))) => {
-                slot.seat = None;
-                let failure = Failure::new(FailureParts {
-                    path: job.incarnation.home.path.clone(),
-                    incarnation: number,
-                    kind: FailureKind::Spawn,
-                    message: error.to_string().into(),
-                    location: None,
-                    thread_name: None,
-                    run_time: Duration::ZERO,
-                    error: None,
-                    mapped_from: None,
-                    trace: None,
-                });
-                self.could_not_start(id, number, Outcome::NoThread, Some(failure), job);
-            }
-            // Nobody else could have taken it.
-            Err((_, Some(Order::Leave(_) | Order::Discard { .. }) | None)) => {}
-        }
-    }
-
-    /// The supervisor that the last incarnation ran below itself is not shown any more.
-    fn take_down_below(&mut self, id: ChildId) {
-        let slot = self.engine.slots.get_mut(&id);
-        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
-            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
-            self.set_aside(Remains {
-                supervisors,
-                ..Remains::default()
-            });
-        }
-    }
-
-    /// What an incarnation that starts now gets by key, and whether that is all it needs: a provider
-    /// may have ended, which is yet to be heard.
-    fn trade(&self, id: ChildId) -> (Option<Box<Trade>>, bool) {
-        let Some((links, sources)) = self.engine.machine.sources_of(id) else {
-            return (None, true);
-        };
-        let mut supplied = true;
-        let inputs = links.inputs().zip(sources).map(|(key, source)| {
-            let slot = source.and_then(|id| self.engine.slots.get(&id));
-            let trade = slot.and_then(|s| s.incarnation.as_ref()?.trade.as_ref());
-            let value = trade.and_then(|trade| trade.shelf.get(key.name));
-            supplied &= source.is_none() || value.is_some();
-            (*key, value)
-        });
-        let inputs = Mutex::new(Some(inputs.collect()));
-        let shelf = Arc::new(Shelf::new(&links.provides));
-        let slot = self.engine.slots.get(&id);
-        if let Some(trade) = slot.and_then(|slot| slot.cell.trade.as_ref()) {
-            trade.set_shelf(shelf.clone());
-        }
-        (Some(Box::new(Trade { shelf, inputs })), supplied)
-    }
-
-    /// A failed start: dealt with in its turn like every other end.
-    fn could_not_start(
-        &mut self,
-        id: ChildId,
-        number: u64,
-        outcome: Outcome,
-        failure: Option<Failure>,
-        job: Job,
-    ) {
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        slot.trash.extend(job.trash);
-        let left = job.incarnation.life.finish();
-        if let Some(trade) = &job.incarnation.trade {
-            let values = trade.close();
-            self.set_aside(Remains {
-                values,
-                ..Remains::default()
-            });
-        }
-        debug_assert!(
-            left.discard.is_none(),
-            "asked to stop before it was started"
-        );
-        // Through the channel like every other end, so that it keeps nobody else waiting.
-        drop(self.line.facts.send(Fact::Ended(fact::Ended {
-            child: id,
-            incarnation: number,
-            outcome,
-            fatal: false,
-            failure,
-            run_time: Duration::ZERO,
-            discarded: false,
-            stragglers: Vec::new(),
-        })));
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
@@ -392,7 +250,7 @@ impl Run {
     }
 
     /// Keeps what may not be dropped here until it is worth a thread.
-    fn set_aside(&mut self, mut remains: Remains) {
+    pub(super) fn set_aside(&mut self, mut remains: Remains) {
         // Without an error in it there is nothing of the user's in a failure.
         remains.failures.retain(|failure| failure.error().is_some());
         // A whole tree is worth it at once.
@@ -489,7 +347,8 @@ impl Run {
         let Some(home) = &slot.home else { return };
         let kind = match note {
             Note::Added => EventKind::Added,
-            Note::Started => EventKind::Started,
+            // Told when it has a thread.
+            Note::Started => return,
             Note::Ready => EventKind::Ready,
             Note::Done => EventKind::Done,
             Note::Removed => EventKind::Removed,

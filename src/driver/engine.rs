@@ -51,6 +51,8 @@ pub(crate) struct Slot {
     pub(crate) is_supervisor: bool,
     /// Its last incarnation ran a supervisor below itself, which is on the board.
     pub(crate) supervises: bool,
+    /// The thread of its current incarnation is new and has to say that it has entered `run`.
+    pub(crate) tells_entry: bool,
 }
 
 impl Slot {
@@ -66,7 +68,21 @@ impl Slot {
             ended_by: None,
             trash: Vec::new(),
             supervises: false,
+            tells_entry: false,
         }
+    }
+
+    /// Whether a start now takes a new thread: it has none, that of an incarnation which is being
+    /// abandoned, or one that is not to be kept.
+    pub(crate) fn needs_thread(&self) -> bool {
+        let fresh = self.body.as_ref().is_some_and(|body| body.fresh_thread);
+        fresh || self.seat.is_none() || self.incarnation.is_some()
+    }
+
+    /// Whatever its thread may still say: nobody waits for it to enter `run`.
+    pub(crate) fn leave_entry(&self, board: &Board) {
+        let was = self.cell.update(|data| std::mem::take(&mut data.entering));
+        board.count_entering(was, false);
     }
 
     pub(crate) fn set_failure(&mut self, failure: Failure) {
@@ -133,7 +149,8 @@ impl Engine {
         // second one would leave a hole behind that nothing fits.
         let policies = services
             .into_iter()
-            .map(|NewService { policy, body }| {
+            .map(|NewService { policy, mut body }| {
+                body.admitted = true;
                 let id = ServiceId {
                     supervisor: core.id,
                     child: ChildId(next),
@@ -234,7 +251,11 @@ impl Engine {
         if let Some(End::Removed { failure }) = evicted {
             remains.failures.extend(failure);
         }
-        slot.cell.update(|data| data.gone = Some(failure));
+        let was_entering = slot.cell.update(|data| {
+            data.gone = Some(failure);
+            std::mem::take(&mut data.entering)
+        });
+        board.count_entering(was_entering, false);
         remains.supervisors.extend(supervisor);
         remains.failures.append(&mut slot.trash);
         remains.failures.extend(slot.last_failure.take());

@@ -208,6 +208,7 @@ impl Run {
             slot.home = None;
             slot.incarnation = None;
             slot.seat = None;
+            slot.leave_entry(&self.core.board);
             if is_final {
                 remains.bodies.extend(slot.body.take());
                 remains.failures.append(&mut slot.trash);

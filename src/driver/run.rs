@@ -13,16 +13,16 @@ use super::stop::StopThreads;
 use super::{limits, panic};
 use crate::context::{Context, Home};
 use crate::error::{Error, ErrorKind};
-use crate::event::{Next, StopCause};
-use crate::failure::{Failure, FailureKind, FailureParts};
+use crate::event::StopCause;
+use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact};
 use crate::link::hub::{Emitter, Hub, Post};
 use crate::link::life::Wake;
-use crate::machine::message::{Command, End, Input, Note, Verdict};
+use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
-use crate::report::{State, Unstopped};
+use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
 
 /// What all supervisors of a tree share.
@@ -417,111 +417,5 @@ impl Run {
         self.engine.machine.step(now, input, &mut self.out);
         self.note_failures();
         self.publish();
-    }
-
-    /// Notes the failures that are about to be announced, before anything is published; and makes
-    /// those that only the machine knows of: a return that was not wanted, a set-up that took too
-    /// long.
-    fn note_failures(&mut self) {
-        for command in &self.out {
-            let Command::Announce {
-                id,
-                incarnation,
-                note: Note::Failed { kind, next, .. },
-            } = command
-            else {
-                continue;
-            };
-            let Some(slot) = self.engine.slots.get_mut(id) else {
-                continue;
-            };
-            let message = match kind {
-                FailureKind::Returned => Some(FailureKind::RETURNED),
-                FailureKind::ReadyTimeout => Some(FailureKind::READY_TIMEOUT),
-                // Told by the thread, or by who could not start one.
-                FailureKind::Error | FailureKind::Panic | FailureKind::Spawn => None,
-            };
-            if let (Some(message), Some(home)) = (message, &slot.home) {
-                let run_time = match &self.current {
-                    Some(current) if current.child == *id => current.run_time,
-                    Some(_) | None => Duration::ZERO,
-                };
-                let failure = Failure::new(FailureParts {
-                    path: home.path.clone(),
-                    incarnation: *incarnation,
-                    kind: *kind,
-                    message: message.into(),
-                    location: None,
-                    thread_name: Some(home.thread_name.clone()),
-                    run_time,
-                    error: None,
-                    mapped_from: None,
-                    trace: None,
-                });
-                slot.set_failure(failure);
-            }
-            if *next == Next::Stays {
-                slot.ended_by.clone_from(&slot.last_failure);
-            }
-        }
-    }
-
-    /// After the services' own entries, and before it is published that nobody is missing any more:
-    /// who waits for readiness must find these first.
-    fn note_early_ends(&self) {
-        for command in &self.out {
-            if let Command::EndedEarly { id } = command {
-                self.remember_early_end(*id);
-            }
-        }
-    }
-
-    fn publish(&mut self) {
-        // Whether what is below a service counts for `wait_ready` depends on the service.
-        let mut below_changed = false;
-        let clock = self.tree.clock;
-        let instant = |moment| clock.instant(moment);
-        // A service that changed twice is published twice: that is rare and harmless.
-        let machine = &mut self.engine.machine;
-        let changed: Vec<ChildId> = machine.take_changed().collect();
-        for id in changed {
-            let (Some(slot), Some(view)) =
-                (self.engine.slots.get(&id), self.engine.machine.view(id))
-            else {
-                continue;
-            };
-            below_changed |= slot.supervises || slot.is_supervisor || slot.cell.trade.is_some();
-            slot.cell.update(|data| {
-                if data.incarnation != view.incarnation {
-                    data.status = None;
-                }
-                data.state = view.state;
-                data.incarnation = view.incarnation;
-                if let Some(since) = instant(view.since) {
-                    data.since = since;
-                }
-                data.next_start = view.next_start.and_then(instant);
-                data.starts = view.starts;
-                data.failures = view.failures;
-                data.panics = view.panics;
-                data.stop_timeouts = view.stop_timeouts;
-                data.missing = view.missing;
-                data.waiting_for = view.waiting_for;
-                // Never the last reference: the slot, or its trash, has the old one.
-                data.last_failure.clone_from(&slot.last_failure);
-            });
-        }
-        self.note_early_ends();
-        let machine = &self.engine.machine;
-        let state = if machine.is_paused() {
-            State::Paused
-        } else if machine.is_running() {
-            State::Running
-        } else {
-            State::Stopping
-        };
-        if self.core.board.set_state(state, machine.missing()) || below_changed {
-            self.core.pulse();
-        }
     }
 }

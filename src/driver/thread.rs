@@ -19,6 +19,7 @@ use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
+use crate::errors::Errors;
 use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
@@ -48,6 +49,8 @@ pub(crate) struct Job {
     /// Failures that nobody looks at any more. They hold the user's errors, so they are dropped
     /// here and not on the supervisor's thread.
     pub(crate) trash: Vec<Failure>,
+    /// The thread is new, and the service counts as up when it has entered `run`.
+    pub(crate) tells_entry: bool,
 }
 
 /// The supervisor's end of a service thread.
@@ -56,30 +59,23 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Starts a thread with its first job.
+    /// Starts a thread, which waits for its first order.
     ///
     /// # Errors
-    /// No thread can be had; names the limit, or what the system said.
-    pub(crate) fn spawn(
-        job: Job,
-        fence: Option<Arc<Fence>>,
-    ) -> Result<Seat, (Error, Option<Order>)> {
-        if let Err(full) = limits::take_room() {
-            return Err((full, Some(Order::Run(job))));
-        }
+    /// No thread can be had for this job; names the limit, or what the system said.
+    pub(crate) fn spawn(job: &Job, fence: Option<Arc<Fence>>) -> Result<Seat, Error> {
+        limits::take_room()?;
         let mut builder =
             std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
         if let Some(bytes) = job.body.stack_size {
             builder = builder.stack_size(bytes);
         }
-        let (orders, unopened) = orders(Order::Run(job));
-        match builder.spawn(move || work(unopened.open(), fence)) {
-            Ok(_detached) => Ok(Seat { orders }),
-            Err(e) => {
-                let text = format!("could not start the thread: {e}");
-                Err((Error::new(ErrorKind::Spawn, text), orders.take_back()))
-            }
-        }
+        let (orders, receiver) = orders();
+        builder.spawn(move || work(receiver, fence)).map_err(|e| {
+            let text = format!("could not start the thread: {e}");
+            Error::new(ErrorKind::Spawn, text)
+        })?;
+        Ok(Seat { orders })
     }
 
     /// Gives an order to a thread that has done the one before. Never blocks.
@@ -125,6 +121,7 @@ fn run(job: Job) -> Then {
         incarnation,
         body,
         trash,
+        tells_entry,
     } = job;
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
@@ -135,6 +132,9 @@ fn run(job: Job) -> Then {
     discard_quietly(&incarnation, "drop", trash);
     let begun = clock::now();
     let result = if incarnation.life.enter() {
+        if tells_entry {
+            tell_entry(&incarnation);
+        }
         let context = Context::new(incarnation.clone());
         panic::catch(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
@@ -168,6 +168,26 @@ fn run(job: Job) -> Then {
     }
     drop(end);
     if leave { Then::Leave } else { Then::Stay }
+}
+
+/// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
+/// supervisor has nothing to decide about it.
+fn tell_entry(incarnation: &Incarnation) {
+    let home = &incarnation.home;
+    let entered = home.cell.update(|data| {
+        // Unless more has happened meanwhile.
+        let entered = data.incarnation == incarnation.number && data.entering;
+        if entered {
+            data.entering = false;
+            data.missing = false;
+            data.state = State::Running;
+        }
+        entered
+    });
+    let core = home.supervisor.core();
+    if core.board.count_entering(entered, false) {
+        core.pulse();
+    }
 }
 
 /// An order that the thread doesn't carry out any more, because it is on its way out.
@@ -324,42 +344,40 @@ fn judge_error(
     run_time: Duration,
     mapped_from: Option<String>,
 ) -> (Outcome, Option<Failure>) {
+    let path = &incarnation.home.path;
     let seen = guarded(|| {
         let exit = Exit::find(&*error);
         let inner = Failure::find(&*error).cloned();
-        let direct = error.downcast_ref::<Failure>().is_some();
+        let caught = Failure::caught(&*error).cloned();
+        let message = match error.downcast_ref::<Errors>() {
+            Some(errors) => errors.text_for(path),
+            None => error.to_string(),
+        };
         let lost = mapped_from.filter(|text| !filter::is_in_chain(&*error, text));
-        (exit, inner, direct, error.to_string(), lost)
+        (exit, inner, caught, message, lost)
     });
-    let (exit, inner, direct, message, mapped_from) = match seen {
+    let (exit, inner, caught, message, mapped_from) = match seen {
         Ok(seen) => seen,
         Err(panic) => {
             incarnation
                 .home
                 .emit_hook_panic(incarnation.number, "display", &panic);
             let message = "an error whose text panicked".to_owned();
-            (None, None, false, message, None)
+            (None, None, None, message, None)
         }
     };
-    match (exit, inner) {
+    match (exit, inner, caught) {
         // It comes from below: the tree fails with that very failure.
-        (Some(Exit::TerminateTree), Some(inner)) => {
+        (Some(Exit::TerminateTree), Some(inner), _) => {
             discard_quietly(incarnation, "drop", vec![error]);
             (Outcome::Exit(Exit::TerminateTree), Some(inner))
         }
-        (None, Some(inner)) if direct && inner.kind() == FailureKind::Panic => {
-            // A panic that the service caught with `Failure::catch` counts as its own.
-            let caught = Caught {
-                message: inner.message().to_owned(),
-                location: inner.location().map(str::to_owned),
-                trace: inner.trace(),
-            };
-            (
-                Outcome::Panic,
-                Some(panic_failure(incarnation, caught, run_time)),
-            )
+        // A panic that the service caught with `Failure::catch` counts as its own.
+        (None, _, Some(caught)) => {
+            let panic = caught_panic(incarnation, &caught, error, message, run_time);
+            (Outcome::Panic, Some(panic))
         }
-        (exit, _) => {
+        (exit, _, _) => {
             let outcome = exit.map_or(Outcome::Error, Outcome::Exit);
             let mut parts = parts(incarnation, FailureKind::Error, message, run_time);
             parts.error = Some(error);
@@ -367,6 +385,27 @@ fn judge_error(
             (outcome, Some(Failure::new(parts)))
         }
     }
+}
+
+/// The end by a panic that was caught: alone, or one of several in `error`, whose text is `message`.
+fn caught_panic(
+    incarnation: &Incarnation,
+    caught: &Failure,
+    error: BoxError,
+    message: String,
+    run_time: Duration,
+) -> Failure {
+    let (message, error) = if error.is::<Failure>() {
+        discard_quietly(incarnation, "drop", vec![error]);
+        (caught.message().to_owned(), None)
+    } else {
+        (message, Some(error))
+    };
+    let mut parts = parts(incarnation, FailureKind::Panic, message, run_time);
+    parts.error = error;
+    parts.location = caught.location().map(Box::from);
+    parts.trace = caught.trace();
+    Failure::new(parts)
 }
 
 /// A failure of an incarnation, as far as it is known without its cause.

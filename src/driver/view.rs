@@ -6,10 +6,10 @@ use std::time::Instant;
 use super::board::Entry;
 use super::core::Core;
 use super::start::thread_name;
-use crate::key::{KeyDecl, Value};
+use crate::key::{KeyDecl, KeyReport, KeyRole, Value};
 use crate::link::cell::{CellData, ServiceCell};
 use crate::machine::message::WaitsFor;
-use crate::report::{KeyReport, KeyRole, ServiceReport, State};
+use crate::report::{ServiceReport, State};
 
 /// A supervisor's state, and its services with all that is below them.
 pub(crate) fn report_below(

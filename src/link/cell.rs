@@ -12,7 +12,7 @@ use super::{clock, spin};
 use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::key::{KeyDecl, Links};
-use crate::machine::message::WaitsFor;
+use crate::machine::message::{View, WaitsFor};
 use crate::report::{End, State};
 
 pub(crate) struct ServiceCell {
@@ -56,6 +56,9 @@ pub(crate) struct CellData {
     pub(crate) panics: u32,
     pub(crate) stop_timeouts: u32,
     pub(crate) missing: bool,
+    /// A thread is being started for the current incarnation and hasn't entered `run` yet. Counted by
+    /// the supervisor's board; whoever clears it counts it back.
+    pub(crate) entering: bool,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<WaitsFor>,
@@ -91,6 +94,7 @@ impl ServiceCell {
                 panics: 0,
                 stop_timeouts: 0,
                 missing: true,
+                entering: false,
                 last_failure: None,
                 status: None,
                 waiting_for: None,
@@ -189,6 +193,24 @@ impl Wake for ServiceCell {
 }
 
 impl CellData {
+    /// What the supervisor has decided. An incarnation that `needs_thread` is up when that thread says
+    /// so.
+    pub(crate) fn set_state(&mut self, view: &View, needs_thread: bool) {
+        let started = self.incarnation != view.incarnation;
+        if started {
+            self.status = None;
+        }
+        let enters = if started { needs_thread } else { self.entering };
+        self.entering = enters && view.state == State::Running;
+        self.state = if self.entering {
+            State::Starting
+        } else {
+            view.state
+        };
+        self.missing = view.missing || self.entering;
+        self.incarnation = view.incarnation;
+    }
+
     /// How the service has ended, if it is at rest.
     pub(crate) fn end(&self) -> Option<End> {
         if let Some(failure) = &self.gone {

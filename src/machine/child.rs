@@ -1,12 +1,10 @@
 //! One service as the machine sees it: its phases, and what its end means.
 
 use super::graph::{Rank, Version};
-use super::message::{Cause, Outcome, Policy, View, WaitsFor};
-use super::policy::{Backoff, Counted, Limiter, Restart};
-use super::restart::WaveId;
+use super::message::{Cause, Policy, View, WaitsFor};
+use super::policy::{Backoff, Counted, Limiter};
 use super::time::Moment;
-use crate::exit::Exit;
-use crate::failure::FailureKind;
+use super::wave::WaveId;
 use crate::report::State;
 
 /// What a service is doing, with all that belongs to it.
@@ -56,7 +54,8 @@ pub(crate) enum Phase {
         fate: Fate,
     },
     /// An incarnation was asked to stop and didn't in time; or it is a supervisor that has ended
-    /// and left threads behind.
+    /// and left threads behind; or (`lingering`) it is to be removed, and older ones that it has
+    /// overlapped didn't end in time.
     Abandoned { fate: Fate },
     /// No incarnation; its values are being dropped. `abandoned`: for too long, and nobody waits
     /// for that any more.
@@ -277,6 +276,13 @@ impl Phase {
     }
 }
 
+/// What is left to do with a removed service when its last thread has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Lingering {
+    /// Nothing has them any more but those threads.
+    pub(crate) discarded: bool,
+}
+
 /// What the machine knows of one service.
 #[derive(Clone, Debug)]
 pub(crate) struct Child {
@@ -300,6 +306,8 @@ pub(crate) struct Child {
     pub(crate) supervising: bool,
     /// Abandoned incarnations that others have overlapped.
     pub(crate) leftovers: Vec<u64>,
+    /// It is being removed, its last incarnation has ended, and only leftovers still run.
+    pub(crate) lingering: Option<Lingering>,
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
     pub(crate) attempts: u32,
     pub(crate) panic_attempts: u32,
@@ -327,6 +335,7 @@ impl Child {
             wave: None,
             supervising: false,
             leftovers: Vec::new(),
+            lingering: None,
             attempts: 0,
             panic_attempts: 0,
             starts: 0,
@@ -424,88 +433,5 @@ impl Child {
             (Some(long), Some(ready)) => now.since(ready) >= long,
             (Some(_) | None, Some(_) | None) => false,
         }
-    }
-}
-
-/// Whether a service was asked to stop before it ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Asked {
-    No,
-    ForRestart,
-    Final,
-}
-
-/// What the end of one incarnation means for its service. One table for all the systems: OTP's
-/// restart types, suture's sentinel errors, juju's errors and monogon's states are its rows.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Directive {
-    /// What was planned when it was asked to stop.
-    AsAsked,
-    /// A failure: count it and start again.
-    Restart(FailureKind),
-    /// It stays, done.
-    Done { told: bool },
-    /// It leaves; with or without a failure to report.
-    Leave(Option<FailureKind>),
-    /// Start again after the first delay, uncounted.
-    Bounce,
-    /// Wait for an input to change.
-    Park,
-    /// Remove it.
-    Uninstall,
-    /// Take the tree down.
-    Terminate,
-}
-
-pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Directive {
-    match asked {
-        // In a final stop everything is only reported.
-        Asked::Final => return Directive::AsAsked,
-        // An explicit answer is honoured; an error or a panic is no second failure.
-        Asked::ForRestart => match outcome {
-            Outcome::Ok
-            | Outcome::Error
-            | Outcome::Panic
-            | Outcome::NoThread
-            | Outcome::Exit(Exit::Bounce) => {
-                return Directive::AsAsked;
-            }
-            Outcome::Exit(
-                Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing,
-            ) => {}
-        },
-        Asked::No => {}
-    }
-    match (outcome, restart) {
-        (
-            Outcome::Exit(Exit::TerminateTree),
-            Restart::Always | Restart::OnFailure | Restart::Never,
-        ) => Directive::Terminate,
-        (Outcome::Exit(Exit::Uninstall), Restart::Always | Restart::OnFailure | Restart::Never) => {
-            Directive::Uninstall
-        }
-        (Outcome::Exit(Exit::Missing), Restart::Always | Restart::OnFailure) => Directive::Park,
-        (Outcome::Exit(Exit::Bounce), Restart::Always | Restart::OnFailure) => Directive::Bounce,
-        (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => {
-            Directive::Done { told: true }
-        }
-        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => {
-            Directive::Leave(None)
-        }
-        (Outcome::Ok, Restart::Always) => Directive::Restart(FailureKind::Returned),
-        (Outcome::Ok, Restart::OnFailure) => Directive::Done { told: false },
-        (Outcome::Ok, Restart::Never) => Directive::Leave(None),
-        (Outcome::Error, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Error)
-        }
-        (Outcome::Error, Restart::Never) => Directive::Leave(Some(FailureKind::Error)),
-        (Outcome::Panic, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Panic)
-        }
-        (Outcome::Panic, Restart::Never) => Directive::Leave(Some(FailureKind::Panic)),
-        (Outcome::NoThread, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Spawn)
-        }
-        (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
     }
 }

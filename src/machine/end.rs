@@ -1,7 +1,8 @@
 //! What follows when an incarnation ends.
 
-use super::child::{Asked, Directive, Fate, Phase, Readiness, Rest, classify};
-use super::message::{Cause, Command, End, Note, Verdict};
+use super::child::{Fate, Lingering, Phase, Readiness, Rest};
+use super::classify::{Asked, Directive, classify};
+use super::message::{Cause, Command, End, Note, Outcome, Verdict};
 use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
 use super::shutdown::Mode;
 use super::{Machine, Moment};
@@ -23,6 +24,14 @@ impl Machine {
         if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
             self.leftover_ended(id, incarnation, end.stragglers, out);
             return;
+        }
+        if child.lingering.is_some() {
+            // Stale, like the phases without an incarnation below.
+            return;
+        }
+        if end.outcome == Outcome::NoThread {
+            // It was decided, and came to nothing.
+            child.starts = child.starts.saturating_sub(1);
         }
         match child.phase {
             Phase::Running(_) => self.ended_unasked(id, end, None, out),
@@ -65,17 +74,28 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        let Some(place) = child.leftovers.iter().position(|&l| l == incarnation) else {
-            return;
-        };
-        if !stragglers {
-            child.leftovers.remove(place);
+        if child.leftovers.contains(&incarnation) && !stragglers {
             out.push(Command::Announce {
                 id,
                 incarnation,
                 note: Note::EndedLate,
             });
-            self.overlap(id, out);
+            self.leftover_gone(id, incarnation, out);
+        }
+    }
+
+    fn leftover_gone(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
+        child.leftovers.retain(|&l| l != incarnation);
+        let was_last = child.leftovers.is_empty();
+        match child.lingering.filter(|_| was_last) {
+            None => self.overlap(id, out),
+            Some(Lingering { discarded }) => {
+                child.lingering = None;
+                self.remove(id, discarded, out);
+            }
         }
     }
 
@@ -84,9 +104,11 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
-            child.leftovers.retain(|&l| l != incarnation);
-            self.overlap(id, out);
+        if child.leftovers.contains(&incarnation) {
+            self.leftover_gone(id, incarnation, out);
+            return;
+        }
+        if child.incarnation != incarnation || child.lingering.is_some() {
             return;
         }
         match child.phase {
@@ -243,11 +265,13 @@ impl Machine {
             Directive::AsAsked => (Fate::STOPPED, None),
         };
         let (fate, over) = match planned {
+            // Without its values it can only go.
+            Some(_) if end.discarded => (Fate::Remove, None),
             // Ordered: what it has ended by changes nothing.
-            Some(planned) if planned != Fate::Judge && self.mode == Mode::Running => {
-                (planned, None)
-            }
-            Some(Fate::Remove) => (Fate::Remove, over),
+            Some(planned) if planned != Fate::Judge => match self.mode {
+                Mode::Running => (planned, None),
+                Mode::Idle | Mode::Stopping(_) | Mode::Ended => (planned.at_shutdown(), None),
+            },
             Some(_) | None => (fate, over),
         };
         if early && over.is_some() {
@@ -346,19 +370,28 @@ impl Machine {
                 }
                 out.push(Command::Release { id });
             }
-            Fate::Remove if discarded => {
-                self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
-                self.forget(id, out);
-            }
-            Fate::Remove => self.discard(id, out),
+            Fate::Remove => self.remove(id, discarded, out),
         }
     }
 
-    /// Has the values of a service without an incarnation dropped.
-    pub(super) fn discard(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else {
+    /// Has the values of a service without an incarnation dropped, unless they are, and forgets it. Not
+    /// before every thread of it has ended: they have its values, too, and one that ends late is told.
+    pub(super) fn remove(&mut self, id: ChildId, discarded: bool, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else {
             return;
         };
+        if !child.leftovers.is_empty() {
+            child.lingering = Some(Lingering { discarded });
+            self.held.remove(&self.rank(id));
+            self.put(id, Phase::Abandoned { fate: Fate::Remove });
+            out.push(Command::Release { id });
+            return;
+        }
+        if discarded {
+            self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
+            self.forget(id, out);
+            return;
+        }
         let asked = self.now;
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());

@@ -28,19 +28,19 @@ pub(crate) struct Rank {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Graph {
-    keys: HashMap<&'static str, Node>,
+    pub(super) keys: HashMap<&'static str, Node>,
     versions_made: Version,
     /// Keys whose dependents are to be looked after when this step's input has been dealt with.
-    moved: Vec<&'static str>,
+    pub(super) moved: Vec<&'static str>,
     /// The same when the pause is over, since a pause begins no stop for a restart.
-    deferred: BTreeSet<&'static str>,
+    pub(super) deferred: BTreeSet<&'static str>,
 }
 
 #[derive(Clone, Debug)]
-struct Node {
+pub(super) struct Node {
     decl: KeyDecl,
     provider: Option<ChildId>,
-    version: Version,
+    pub(super) version: Version,
     /// Who needs or wants it.
     dependents: BTreeSet<ChildId>,
 }
@@ -94,7 +94,7 @@ impl Graph {
         self.keys.get(key)?.provider
     }
 
-    fn version(&self, key: &str) -> Version {
+    pub(super) fn version(&self, key: &str) -> Version {
         self.keys.get(key).map_or(0, |node| node.version)
     }
 
@@ -150,7 +150,7 @@ impl Machine {
     }
 
     /// Whether everything it needs is there.
-    fn is_supplied(&self, id: ChildId) -> bool {
+    pub(super) fn is_supplied(&self, id: ChildId) -> bool {
         let links = self.children.get(&id).and_then(|c| c.links());
         links.is_none_or(|links| links.needs.iter().all(|key| self.available(key.name) != 0))
     }
@@ -285,12 +285,13 @@ impl Machine {
     }
 
     fn withdraw(&mut self, id: ChildId) {
+        let running = self.mode == Mode::Running;
         let Some(child) = self.children.get(&id) else {
             return;
         };
         for key in child.provides() {
             if let Some(node) = self.graph.keys.get_mut(key.name) {
-                if std::mem::take(&mut node.version) != 0 {
+                if std::mem::take(&mut node.version) != 0 && running {
                     self.graph.moved.push(key.name);
                 }
             }

@@ -11,6 +11,7 @@
 
 mod admission;
 pub(crate) mod child;
+mod classify;
 mod end;
 mod graph;
 pub(crate) mod message;
@@ -20,6 +21,7 @@ mod restart;
 mod shutdown;
 pub(crate) mod strategy;
 pub(crate) mod time;
+mod wave;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +34,9 @@ use child::{Child, Fate, Phase, Readiness, Rest};
 use graph::{Graph, Rank};
 use message::{Cause, Command, Config, Input, Note, Policy, View};
 use policy::{AutoShutdown, Limiter, Random, Restart};
-use restart::{Wave, WaveId};
 use shutdown::Mode;
 use time::Moment;
+use wave::{Wave, WaveId};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::ChildId;
@@ -601,6 +603,11 @@ impl Machine {
 
     /// Forgets a service whose values are gone.
     fn forget(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.children.get(&id).is_some_and(|c| c.links().is_some()) {
+            // Who used what it provided is told so, as long as it is known.
+            self.advance_inputs(out);
+            self.advance_waves(out);
+        }
         self.announce(id, Note::Removed, out);
         let Some(child) = self.children.remove(&id) else {
             return;

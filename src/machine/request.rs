@@ -24,7 +24,7 @@ impl Machine {
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_) => {
-                self.discard(id, out);
+                self.remove(id, false, out);
             }
             Phase::Discarding { .. } => {}
         }
@@ -240,7 +240,7 @@ impl Machine {
                 | Phase::Doomed { .. }
                 | Phase::Stopping { .. } => {
                     if never {
-                        self.discard(id, out);
+                        self.remove(id, false, out);
                     } else {
                         self.put(id, Phase::Waiting { parked: false });
                     }

@@ -1,195 +1,17 @@
 //! Services that restart together: stopped in reverse order, a barrier until all of them have ended,
 //! started in order.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
-use super::child::{Child, Fate, Phase, Rest};
+use super::child::{Fate, Phase, Rest};
 use super::graph::Rank;
 use super::message::{Cause, Command};
-use super::policy::{Restart, StopOrder};
+use super::policy::StopOrder;
 use super::shutdown::Mode;
 use super::strategy::Affected;
+use super::wave::{Joins, Wave, WaveId};
 use super::{Machine, Moment};
 use crate::id::ChildId;
-
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct WaveId(u64);
-
-/// One restart of several services, or a stop of one that others use.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct Wave {
-    /// Who has not ended yet, and why each is asked to. Holds the barrier.
-    stop: BTreeMap<Rank, Cause>,
-    /// All at once: who may be asked now.
-    askable: BTreeSet<Rank>,
-    /// All at once: how many others of `stop` use what this one provides.
-    users: BTreeMap<ChildId, usize>,
-    /// Who starts when the barrier opens, and with whom.
-    members: BTreeMap<Rank, usize>,
-    cohorts: Vec<Cohort>,
-    /// Asked for from outside: pauses and delays don't count.
-    by_hand: bool,
-}
-
-/// Those of a wave that start together.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-struct Cohort {
-    /// Not before this: the delays of those that failed.
-    start_at: Moment,
-    /// Stopped for an input: also what is asked for from outside waits.
-    by_input: bool,
-    /// It has become one with another.
-    same_as: Option<usize>,
-}
-
-impl Wave {
-    fn new_cohort(&mut self, start_at: Moment, by_input: bool) -> usize {
-        self.cohorts.push(Cohort {
-            start_at,
-            by_input,
-            same_as: None,
-        });
-        self.cohorts.len() - 1
-    }
-
-    /// The cohort that it is by now.
-    fn cohort(&self, mut number: usize) -> usize {
-        while let Some(other) = self.cohorts.get(number).and_then(|c| c.same_as) {
-            number = other;
-        }
-        number
-    }
-
-    fn delay(&mut self, number: usize, until: Moment) {
-        let number = self.cohort(number);
-        if let Some(cohort) = self.cohorts.get_mut(number) {
-            cohort.start_at = cohort.start_at.max(until);
-        }
-    }
-
-    fn unite(&mut self, a: usize, b: usize) {
-        let (a, b) = (self.cohort(a), self.cohort(b));
-        if a == b {
-            return;
-        }
-        let Some(old) = self.cohorts.get_mut(b) else {
-            return;
-        };
-        old.same_as = Some(a);
-        let (until, by_input) = (old.start_at, old.by_input);
-        self.delay(a, until);
-        if let Some(cohort) = self.cohorts.get_mut(a) {
-            cohort.by_input &= by_input;
-        }
-    }
-
-    /// Takes over a wave with which it has services in common.
-    fn absorb(&mut self, old: Wave) {
-        for (rank, cause) in old.stop {
-            // The first reason stays.
-            self.stop.insert(rank, cause);
-        }
-        let shift = self.cohorts.len();
-        self.cohorts.extend(old.cohorts.into_iter().map(|c| Cohort {
-            same_as: c.same_as.map(|other| other + shift),
-            ..c
-        }));
-        for (rank, cohort) in old.members {
-            match self.members.get(&rank).copied() {
-                Some(own) => self.unite(own, cohort + shift),
-                None => {
-                    self.members.insert(rank, cohort + shift);
-                }
-            }
-        }
-        self.by_hand &= old.by_hand;
-    }
-
-    fn forget(&mut self, rank: Rank) {
-        self.stop.remove(&rank);
-        self.askable.remove(&rank);
-        self.members.remove(&rank);
-    }
-
-    /// A service has another place now.
-    pub(super) fn move_member(&mut self, old: Rank, new: Rank) {
-        if let Some(cause) = self.stop.remove(&old) {
-            self.stop.insert(new, cause);
-        }
-        if self.askable.remove(&old) {
-            self.askable.insert(new);
-        }
-        if let Some(cohort) = self.members.remove(&old) {
-            self.members.insert(new, cohort);
-        }
-    }
-
-    /// The same, with its time shifted.
-    #[cfg(test)]
-    pub(super) fn shifted(&self, shift: impl Fn(Moment) -> Moment) -> Wave {
-        let shifted = |c: &Cohort| Cohort {
-            start_at: shift(c.start_at),
-            ..*c
-        };
-        Wave {
-            cohorts: self.cohorts.iter().map(shifted).collect(),
-            ..self.clone()
-        }
-    }
-}
-
-/// What a set restart does with a service that isn't its origin.
-enum Joins {
-    /// It is stopped and started again, not before its own delay is over.
-    Alive(Moment),
-    /// It is stopped and dropped: it restarts never.
-    Bystander,
-    /// It waits for its delay, and starts with the others then.
-    Delayed(Moment),
-    /// It has ended and is about to start.
-    Held,
-    /// It is done and runs again.
-    Done,
-    /// It stops for good, and doesn't take part.
-    Leaving,
-    /// It is none of this restart's business.
-    No,
-}
-
-impl Child {
-    fn joins(&self) -> Joins {
-        match self.phase {
-            Phase::Running(_) if self.policy.restart == Restart::Never => Joins::Bystander,
-            Phase::Running(_) => Joins::Alive(Moment::START),
-            Phase::Doomed { fate, .. } | Phase::Stopping { fate, .. } if fate.may_start() => {
-                match fate {
-                    Fate::Start { not_before, .. } => Joins::Alive(not_before),
-                    Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
-                        Joins::Alive(Moment::START)
-                    }
-                }
-            }
-            Phase::Backoff {
-                until,
-                suspended: false,
-            } => Joins::Delayed(until),
-            Phase::Queued { not_before, .. } => Joins::Delayed(not_before),
-            Phase::Held => Joins::Held,
-            Phase::Resting(Rest::Done { told: false }) => Joins::Done,
-            // A pause of its own, a stop by hand or a removal, or what was told once: left alone. What
-            // waits for its inputs starts when they are there.
-            Phase::Doomed { .. } | Phase::Stopping { .. } => Joins::Leaving,
-            Phase::Backoff {
-                suspended: true, ..
-            }
-            | Phase::Waiting { .. }
-            | Phase::Blocked
-            | Phase::Resting(Rest::Stopped { .. } | Rest::Done { told: true } | Rest::GivenUp)
-            | Phase::Abandoned { .. }
-            | Phase::Discarding { .. } => Joins::No,
-        }
-    }
-}
 
 impl Machine {
     pub(super) fn rank(&self, id: ChildId) -> Rank {
@@ -301,8 +123,8 @@ impl Machine {
         }
         let in_wave = self.children.get(&id).is_some_and(|c| c.wave.is_some());
         self.put(id, Phase::Doomed { cause, fate });
-        if in_wave {
-            // So are those that use it.
+        if in_wave || self.mode != Mode::Running {
+            // So are those that use it; or all stop in order anyway.
             return;
         }
         let mut reached = HashSet::from([id]);
@@ -332,6 +154,7 @@ impl Machine {
         // Changes that follow each other soon cause one restart.
         let after_input = self.now.plus(self.config.bounce_delay);
         let mut held = Vec::new();
+        let mut leaving = Vec::new();
         let shift = wave.cohorts.len().saturating_sub(1);
         for Affected {
             id,
@@ -377,23 +200,21 @@ impl Machine {
                     wave.delay(cohort, start_at);
                     held.push(id);
                 }
-                Joins::Leaving if self.is_input_running(cause) => {
-                    wave.stop.insert(rank, cause);
-                }
+                Joins::Leaving => leaving.push((rank, cause)),
                 // Over a key nobody waits for who is at rest: it starts by itself, if it has its inputs.
-                Joins::Delayed(_) | Joins::Held | Joins::Leaving | Joins::No => {}
+                Joins::Delayed(_) | Joins::Held | Joins::No => {}
+            }
+        }
+        for (rank, cause) in leaving {
+            // Whoever it uses is not asked before it has ended.
+            let holds = self
+                .providers_of(rank.id)
+                .any(|provider| wave.stop.contains_key(&self.rank(provider)));
+            if holds {
+                wave.stop.insert(rank, cause);
             }
         }
         held
-    }
-
-    /// Whether somebody is stopped so that its provider can be.
-    fn is_input_running(&self, cause: Cause) -> bool {
-        let Cause::Input { provider, .. } = cause else {
-            return false;
-        };
-        let provider = self.children.get(&provider);
-        provider.is_some_and(|p| p.phase.is_running())
     }
 
     /// Makes it a wave, together with those that its services are in already.

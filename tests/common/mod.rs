@@ -354,6 +354,10 @@ impl<S: Service> Service for Watched<S> {
         self.inner.interrupt();
     }
 
+    fn retire(&self) {
+        self.inner.retire();
+    }
+
     fn has_interrupt(&self) -> bool {
         self.inner.has_interrupt()
     }

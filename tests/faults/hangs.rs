@@ -1,6 +1,6 @@
 //! User code that does not return: the others are stopped, the one is named, nobody waits for ever.
 
-use backstay::{Context, Service, ServiceResult, State, Supervisor};
+use backstay::{Context, ErrorKind, Service, ServiceResult, State, Supervisor};
 
 use crate::common::process::leaves_nothing;
 use crate::common::{
@@ -60,6 +60,37 @@ fn service_that_never_returns_is_not_run_twice() {
             assert!(app.stop().is_empty());
         },
     );
+}
+
+/// A removal isn't over before an old thread that the service has overlapped has ended.
+#[test]
+fn removed_while_an_overlapped_thread_hangs() {
+    leaves_nothing("hangs::removed_while_an_overlapped_thread_hangs", 3, || {
+        let app = Supervisor::builder("app").max_services(1).build().unwrap();
+        let mut events = Recorder::of(&app);
+        let release = Gate::new();
+        app.start().unwrap();
+        let service = hung_once(&release);
+        let id = add_running_as(&app, "a", service, |spec| {
+            spec.stop_timeout(ms(200)).allow_overlap(1)
+        });
+        app.restart_service(id).unwrap();
+        events.wait_nth("app.a", "started", 2);
+
+        let kept = app.remove_and_wait(id, ms(100)).unwrap_err();
+        assert_eq!(kept.kind(), ErrorKind::Timeout, "{kept}");
+        events.wait("app.a", "stopped");
+        wait_state(&app, "app.a", State::Abandoned);
+        let full = app.add("b", obedient()).unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+        release.open();
+        app.remove_and_wait(id, secs(10)).unwrap();
+        assert_eq!(events.wait("app.a", "ended late").incarnation(), 1);
+        events.wait("app.a", "removed");
+        assert_eq!(events.count("app.a", "ended late"), 1);
+        app.add("a", obedient()).unwrap();
+        assert!(app.stop().is_empty());
+    });
 }
 
 /// Ignores the stop of its first incarnation.
@@ -213,7 +244,7 @@ fn drop_of_a_service_value_that_never_returns() {
             app.start().unwrap();
             let id = add_running_as(&app, "a", service, |spec| spec.stop_timeout(ms(20)));
             let kind = app.remove_and_wait(id, ms(100)).unwrap_err().kind();
-            assert_eq!(kind, backstay::ErrorKind::Timeout);
+            assert_eq!(kind, ErrorKind::Timeout);
             events.wait("app.a", "abandoned");
             add_running(&app, "b", obedient());
             let (_, took) = timed(|| app.stop());
