@@ -8,8 +8,8 @@ use crossbeam_channel::unbounded;
 use super::parts::Diary;
 use crate::common::watch::{SOON, assert_lives, blame, entry, puppet, quiet};
 use crate::common::{
-    Gate, HOUR, Recorder, Tally, add_running, counted, fails, ms, obedient, slow_to_stop, take,
-    timed, unlimited,
+    Gate, HOUR, Recorder, Tally, add_running, add_running_as, counted, fails, ms, obedient,
+    slow_to_stop, take, timed, unlimited,
 };
 
 #[test]
@@ -105,13 +105,20 @@ fn error_after_the_stop_request_is_never_fatal() {
         ctx.wait_stop();
         Err("x".into())
     };
-    let id = crate::common::add_running_as(&app, "c", c, |spec| spec.fatal_if(|_| true));
+    let asked = Tally::new();
+    let asks = asked.clone();
+    let fatal = move |_: &Failure| {
+        asks.add();
+        true
+    };
+    let id = add_running_as(&app, "c", c, |spec| spec.fatal_if(fatal));
     assert!(app.stop().is_empty());
     app.wait().unwrap();
     let c = entry(&app, "app.c");
     assert_eq!(c.last_failure().unwrap().message(), "x");
     assert_eq!(c.failures(), 0);
     assert_eq!(app.id("c"), Some(id));
+    assert_eq!(asked.get(), 0, "nobody is asked about a stop for good");
 }
 
 /// f, which fails fatally when the gate opens.

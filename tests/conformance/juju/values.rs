@@ -75,13 +75,20 @@ fn provide_of_an_undeclared_key_is_an_error() {
     let (app, diary) = (unlimited("app"), Diary::new());
     app.add_spec(diary.c("c", obedient())).unwrap();
     app.start().unwrap();
-    let (d, told) = asks(|ctx| ctx.provide(&K, 1));
-    app.add_spec(d).unwrap();
-    let refused = take(&told).unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Invalid);
-    let text = refused.to_string();
-    for word in ["provides", "\"k\"", "app.d"] {
-        assert!(text.contains(word), "{word} in {text}");
+    // Declares nothing, or something else.
+    for declares in [
+        |spec: Spec| spec,
+        |spec: Spec| spec.provides(&K2).wants(&K3),
+    ] {
+        let (d, told) = asks(|ctx| ctx.provide(&K, 1));
+        let id = app.add_spec(declares(d)).unwrap();
+        let refused = take(&told).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        let text = refused.to_string();
+        for word in ["provides", "\"k\"", "app.d"] {
+            assert!(text.contains(word), "{word} in {text}");
+        }
+        app.remove_and_wait(id, SOON).unwrap();
     }
     let c = entry(&app, "app.c");
     assert_eq!((c.state(), c.starts()), (State::Waiting, 0));
@@ -122,7 +129,7 @@ fn providing_again_restarts_dependents_once() {
 fn value_is_released_with_its_incarnation() {
     let app = unlimited("app");
     let pool = Arc::new(Pool);
-    // The provider itself keeps none: it makes a new one in each of its runs.
+    // The provider itself keeps none.
     let (hand, made) = unbounded();
     hand.send(pool.clone()).unwrap();
     let provider = move |ctx: &Context| {
@@ -226,6 +233,12 @@ fn get_from_outside() {
     pass(ms(100));
     app.remove(gone).unwrap();
     let (answer, took) = waiter.join().unwrap();
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Gone);
+    assert!(took < SOON, "{took:?}");
+    // Nor will one provide it that is stopped.
+    app.stop_service(app.id("never").unwrap()).unwrap();
+    wait_state(&app, "app.never", State::Stopped);
+    let (answer, took) = timed(|| app.get(&K2, secs(60)));
     assert_eq!(answer.unwrap_err().kind(), ErrorKind::Gone);
     assert!(took < SOON, "{took:?}");
 
