@@ -233,6 +233,7 @@ impl Context {
             drop(self.home().facts.send(Fact::LateHook(HookTicket {
                 incarnation: self.incarnation.clone(),
                 what: HookKind::OnStop(key),
+                waits: false,
             })));
         }
         OnStop {
