@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::body::Defaults;
-use crate::driver::core::{Core, Settings};
+use crate::driver::core::{Core, RankFailures, Settings};
 use crate::error::Error;
 use crate::event::Event;
+use crate::failure::Failure;
 use crate::id::check_name;
 use crate::link::hub::Observer;
 use crate::machine::message::Config;
@@ -51,6 +52,8 @@ pub struct SupervisorBuilder {
     quiet_panics: bool,
     propagates_termination: bool,
     observers: Vec<Observer>,
+    bounce_delay: Duration,
+    rank_failures: Option<RankFailures>,
 }
 
 impl SupervisorBuilder {
@@ -69,6 +72,8 @@ impl SupervisorBuilder {
             quiet_panics: false,
             propagates_termination: true,
             observers: Vec::new(),
+            bounce_delay: Duration::ZERO,
+            rank_failures: None,
         }
     }
 
@@ -154,6 +159,27 @@ impl SupervisorBuilder {
         self
     }
 
+    /// How long a service that was stopped because an input went or was replaced waits, counted from
+    /// the first such change, before it starts again: so that several changes cause one restart (juju's
+    /// bounce delay). Zero unless set.
+    pub fn bounce_delay(mut self, delay: Duration) -> SupervisorBuilder {
+        self.bounce_delay = delay;
+        self
+    }
+
+    /// Which failure the supervisor answers when several took it down: one that is fatal
+    /// ([`Spec::fatal_if`](crate::Spec::fatal_if)) or terminates the tree, and others that failed so by themselves while
+    /// it was stopping, before they were asked. The highest rank wins, of equals the first; unless
+    /// set the first of all (juju's `MoreImportant`). Called on a short-lived thread, at the end; what takes
+    /// longer than [`RANK_TIME_MAX`](crate::RANK_TIME_MAX) or panics counts as not set.
+    pub fn rank_failures(
+        mut self,
+        f: impl Fn(&Failure) -> i32 + Send + Sync + 'static,
+    ) -> SupervisorBuilder {
+        self.rank_failures = Some(Arc::new(f));
+        self
+    }
+
     /// The supervisor; nothing runs yet.
     ///
     /// # Errors
@@ -184,6 +210,7 @@ impl SupervisorBuilder {
                 stop_timeout: self.stop_timeout,
                 auto_shutdown: self.auto_shutdown,
                 services_max: self.max_services,
+                bounce_delay: self.bounce_delay,
                 seed: random_seed(),
             },
             defaults: Defaults {
@@ -193,6 +220,7 @@ impl SupervisorBuilder {
             },
             quiet_panics: self.quiet_panics,
             propagates_termination: self.propagates_termination,
+            rank_failures: self.rank_failures,
             invalid,
         };
         Supervisor::owning(Core::new(Arc::from(self.name), settings, self.observers))

@@ -16,6 +16,7 @@ use crate::link::hub::Emitter;
 use crate::link::life::{HasLife, Life, ScopeLife, Wake};
 use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
+use crate::trade::Trade;
 
 /// One start of a service, from then until its `run` and all its stop hooks have returned.
 ///
@@ -34,6 +35,8 @@ pub(crate) struct Incarnation {
     pub(crate) number: u64,
     pub(crate) life: Life,
     pub(crate) below: Mutex<Below>,
+    /// Of a service that declares keys.
+    pub(crate) trade: Option<Box<Trade>>,
 }
 
 /// What supervisors that run in an incarnation leave to its thread.
@@ -97,7 +100,7 @@ impl Context {
         }
     }
 
-    fn home(&self) -> &Home {
+    pub(crate) fn home(&self) -> &Home {
         &self.incarnation.home
     }
 
@@ -131,6 +134,12 @@ impl Context {
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.life().is_stopping()
+    }
+
+    /// Whether this incarnation has ended: its `run` and its stop hooks have returned.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.life().is_over()
     }
 
     /// Blocks until the service shall stop, or this incarnation has ended.

@@ -215,6 +215,13 @@ impl fmt::Debug for NotReady {
 
 impl StdError for NotReady {}
 
+/// An [`ErrorKind::Failed`] that carries it.
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::failed(failure.to_string(), failure)
+    }
+}
+
 impl From<NotReady> for Error {
     fn from(e: NotReady) -> Error {
         Error::new(ErrorKind::NotReady, e.to_string())

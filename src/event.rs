@@ -328,7 +328,7 @@ impl fmt::Display for EventKind {
                 next,
             } => {
                 write!(f, "failed ({}): {}", failure.kind(), failure.message())?;
-                if let Some(location) = failure.location() {
+                if let Some(location) = failure.unsaid_location() {
                     write!(f, " at {location}")?;
                 }
                 if limit.is_finite() {

@@ -3,14 +3,16 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use crate::error::{BoxError, SOURCE_DEPTH_MAX};
+use crate::error::BoxError;
+use crate::errors::{Errors, search};
 
 /// An answer that says what shall become of the service.
 ///
 /// Return it as an error from [`Service::run`](crate::Service::run), alone or
 /// [`because`](Exit::because) of something. It is found anywhere in a chain of
-/// [`source()`](StdError::source), also behind wrappers that forward `source()` to what they wrap;
-/// of several the outermost wins.
+/// [`source()`](StdError::source), also behind wrappers that forward `source()` to what they wrap,
+/// and in every member of an [`Errors`](crate::Errors). Of several the outermost wins, and of those in
+/// one `Errors` the first.
 ///
 /// ```
 /// use backstay::{service_fn, Context, Exit};
@@ -56,7 +58,7 @@ impl Exit {
         }
     }
 
-    fn marker(self) -> &'static Marker {
+    pub(crate) fn marker(self) -> &'static Marker {
         const fn bare(exit: Exit) -> Marker {
             Marker { exit, cause: None }
         }
@@ -76,23 +78,35 @@ impl Exit {
         }
     }
 
-    /// The outermost `Exit` of a chain. Runs the user's `source()`.
-    pub(crate) fn find(error: &(dyn StdError + 'static)) -> Option<Exit> {
-        let mut next = Some(error);
-        for _ in 0..SOURCE_DEPTH_MAX {
-            let error = next?;
+    /// The `Exit` that an error carries: what a supervisor finds in the answer of a service. For code
+    /// that runs something on behalf of a service, goes on after errors, and wants to see the one it
+    /// must not go on after.
+    ///
+    /// Calls the error's [`source()`](StdError::source), and those of its sources.
+    ///
+    /// ```
+    /// use backstay::{BoxError, Errors, Exit};
+    ///
+    /// let mut errors = Errors::new();
+    /// errors.push("the line is noisy");
+    /// errors.push(Exit::TerminateTree.because("key expired"));
+    /// let answer: BoxError = errors.into();
+    /// assert_eq!(Exit::find(&*answer), Some(Exit::TerminateTree));
+    /// ```
+    #[must_use]
+    pub fn find(error: &(dyn StdError + 'static)) -> Option<Exit> {
+        let mut lost = None;
+        search(error, |error| {
+            lost = lost.or_else(|| Errors::lost_exit(error));
             if let Some(exit) = error.downcast_ref::<Exit>() {
                 return Some(*exit);
             }
             if let Some(because) = error.downcast_ref::<Because>() {
                 return Some(because.marker.exit);
             }
-            if let Some(marker) = error.downcast_ref::<Marker>() {
-                return Some(marker.exit);
-            }
-            next = error.source();
-        }
-        None
+            error.downcast_ref::<Marker>().map(|marker| marker.exit)
+        })
+        .or(lost)
     }
 }
 
@@ -146,7 +160,7 @@ impl StdError for Because {
 /// What stays visible when a wrapper's `source()` skips the wrapped error and answers that
 /// error's own `source()`, as transparent wrappers do.
 #[derive(Debug)]
-struct Marker {
+pub(crate) struct Marker {
     exit: Exit,
     cause: Option<BoxError>,
 }

@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::BoxError;
+use crate::error::{BoxError, SOURCE_DEPTH_MAX};
+use crate::errors::Errors;
 
 /// One failure: of which service, in which incarnation, how and where.
 ///
@@ -23,6 +24,8 @@ struct Inner {
     thread_name: Option<Arc<str>>,
     run_time: Duration,
     error: Option<BoxError>,
+    /// The text of the error before a filter replaced it, and nothing of that is left in `error`.
+    mapped_from: Option<Mapped>,
     trace: Option<Trace>,
 }
 
@@ -45,6 +48,10 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// What the failures say that only the supervisor knows of.
+    pub(crate) const RETURNED: &str = "returned unexpectedly";
+    pub(crate) const READY_TIMEOUT: &str = "was not ready in time";
+
     /// The kind in one word, in lower case.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -74,6 +81,7 @@ pub(crate) struct FailureParts {
     pub(crate) thread_name: Option<Arc<str>>,
     pub(crate) run_time: Duration,
     pub(crate) error: Option<BoxError>,
+    pub(crate) mapped_from: Option<Box<str>>,
     pub(crate) trace: Option<Trace>,
 }
 
@@ -88,8 +96,13 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            mapped_from,
             trace,
         } = parts;
+        let mapped_from = mapped_from.map(|text| Mapped {
+            text: message.clone(),
+            from: Text(text),
+        });
         Failure(Arc::new(Inner {
             path,
             incarnation,
@@ -99,6 +112,7 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            mapped_from,
             trace,
         }))
     }
@@ -158,18 +172,43 @@ impl Failure {
         self.0.trace.as_ref()
     }
 
-    /// The failure found in a chain: the error itself, a [`crate::Error`] that carries one, or
-    /// one of their sources. Runs the user's `source()`.
+    /// The failure that an error is about as a whole: the error itself, a [`crate::Error`] that
+    /// carries one, or one of their sources. An [`Errors`] is about several. Runs the user's
+    /// `source()`.
     pub(crate) fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
         let mut next = Some(error);
-        for _ in 0..crate::error::SOURCE_DEPTH_MAX {
+        for _ in 0..SOURCE_DEPTH_MAX {
             let error = next?;
             if let Some(failure) = error.downcast_ref::<Failure>() {
                 return Some(failure);
             }
+            if Errors::is_several(error) {
+                return None;
+            }
             next = error.source();
         }
         None
+    }
+
+    /// The panic that a service has caught with [`Failure::catch`] and answers: the error itself, or
+    /// the first such member of an [`Errors`]. A panic further down is the cause of something else.
+    pub(crate) fn caught<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Failure> {
+        let is_panic = |failure: &&Failure| failure.kind() == FailureKind::Panic;
+        match error.downcast_ref::<Errors>() {
+            Some(errors) => errors
+                .iter()
+                .filter_map(|e| e.downcast_ref::<Failure>())
+                .find(is_panic),
+            None => error.downcast_ref::<Failure>().filter(is_panic),
+        }
+    }
+
+    /// The location, unless the message says it: of a panic that was one of several errors.
+    pub(crate) fn unsaid_location(&self) -> Option<&str> {
+        match self.0.error {
+            None => self.location(),
+            Some(_) => None,
+        }
     }
 
     pub(crate) fn trace(&self) -> Option<Trace> {
@@ -181,14 +220,17 @@ impl fmt::Display for Failure {
     /// One line; with `{:#}` a panic's backtrace follows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
-        write!(f, "{} (incarnation {}) ", inner.path, inner.incarnation)?;
+        // Caught on a thread that belongs to no service.
+        if !inner.path.is_empty() {
+            write!(f, "{} (incarnation {}) ", inner.path, inner.incarnation)?;
+        }
         match inner.kind {
             FailureKind::Error => f.write_str("failed: ")?,
             FailureKind::Panic => f.write_str("panicked: ")?,
             FailureKind::Returned | FailureKind::Spawn | FailureKind::ReadyTimeout => {}
         }
         f.write_str(&inner.message)?;
-        if let Some(location) = &inner.location {
+        if let Some(location) = self.unsaid_location() {
             write!(f, " at {location}")?;
         }
         match &inner.trace {
@@ -214,12 +256,47 @@ impl fmt::Debug for Failure {
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        if let Some(mapped) = &self.0.mapped_from {
+            return Some(mapped);
+        }
         self.0
             .error
             .as_ref()
             .map(|e| &**e as &(dyn StdError + 'static))
     }
 }
+
+/// Stands in a chain for an error that [`Spec::map_failure`](crate::Spec::map_failure) has made, so that what
+/// it was made from comes after it.
+#[derive(Debug)]
+struct Mapped {
+    text: Box<str>,
+    from: Text,
+}
+
+impl fmt::Display for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Mapped {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.from)
+    }
+}
+
+/// What is left of an error.
+#[derive(Debug)]
+pub(crate) struct Text(pub(crate) Box<str>);
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Text {}
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Failure {

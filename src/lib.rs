@@ -38,7 +38,7 @@
 //! |---|---|
 //! | [services](#services) | [`Service`], [`service_fn`], [`Context`], [`Spec`], [`Exit`] |
 //! | [stopping](#stopping) | [`Context`], [`OnStop`], [`Stopping`], [`StopCause`], [`StopReport`], [`StopOrder`] |
-//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
+//! | [failures and limits](#failures-and-limits) | [`Failure`], [`Errors`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
 //! | [restarting together](#restarting-together) | [`Strategy`], [`Spec::group`] |
 //! | [trees](#trees) | [`Supervisor`], [`SupervisorBuilder`], [`AutoShutdown`], [`ServiceId`] |
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
@@ -297,10 +297,12 @@ mod builder;
 mod context;
 mod driver;
 mod error;
+mod errors;
 mod event;
 mod exit;
 mod failure;
 mod id;
+mod key;
 mod link;
 mod machine;
 mod report;
@@ -310,22 +312,26 @@ pub mod services;
 mod signals;
 mod spec;
 mod supervisor;
+mod trade;
 
 pub use crossbeam_channel;
 
 pub use builder::{MAX_SERVICES, SupervisorBuilder};
 pub use context::{Context, OnStop};
 pub use driver::board::{EARLY_ENDS_MAX, REMOVED_ENDS_MAX};
+pub use driver::finish::{RANK_TIME_MAX, RANKED_MAX};
 pub use driver::limits::{MAPS_PER_THREAD, MAPS_RESERVE};
 pub use driver::request::COMMANDS_MAX;
 pub use driver::stop::STOP_THREADS_MAX;
 pub use error::{
     BoxError, Error, ErrorKind, Never, NotReady, SOURCE_DEPTH_MAX, ServiceResult, Stopping,
 };
+pub use errors::{ERRORS_KEPT, Errors, SOURCES_MAX};
 pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
+pub use key::{Key, KeyReport, KeyRole, Missing};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::key::KeyReport;
 
 /// What a service or a supervisor is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -111,6 +112,7 @@ pub struct ServiceReport {
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
     pub(crate) thread_name: Arc<str>,
+    pub(crate) keys: Vec<KeyReport>,
     pub(crate) services: Vec<ServiceReport>,
 }
 
@@ -236,6 +238,12 @@ impl ServiceReport {
         &self.thread_name
     }
 
+    /// The keys that it declares: first what it provides, then what it needs, then what it wants.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyReport] {
+        &self.keys
+    }
+
     /// What is below it, if it is a supervisor or runs one.
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
@@ -287,7 +295,7 @@ impl ServiceReport {
         }
         if let Some(failure) = &self.last_failure {
             write!(f, ", last: {}", failure.message())?;
-            if let Some(location) = failure.location() {
+            if let Some(location) = failure.unsaid_location() {
                 write!(f, " at {location}")?;
             }
         }

@@ -65,6 +65,15 @@ pub trait Service: Send + Sync + 'static {
     /// and called later, so that what it unblocks can still end.
     fn interrupt(&self) {}
 
+    /// Its supervisor lets go of it for good: it was removed, or the tree has ended. Not at a
+    /// restart, and not if adding it was refused. Called once for each time it was added, just before
+    /// the value is dropped, where that is dropped and within the same deadline; also if `run` was
+    /// never entered.
+    ///
+    /// For services that others have a handle of, too: what a `Drop` of the last one would do comes
+    /// too late then. A [`Broker`](crate::services::Broker) closes here.
+    fn retire(&self) {}
+
     /// Whether `interrupt` is worth a thread. False only where it is known to do nothing.
     #[doc(hidden)]
     fn has_interrupt(&self) -> bool {
@@ -117,6 +126,10 @@ impl<S: Service + ?Sized> Service for Arc<S> {
         (**self).interrupt();
     }
 
+    fn retire(&self) {
+        (**self).retire();
+    }
+
     fn has_interrupt(&self) -> bool {
         (**self).has_interrupt()
     }
@@ -133,6 +146,10 @@ impl Service for Box<dyn Service> {
 
     fn interrupt(&self) {
         (**self).interrupt();
+    }
+
+    fn retire(&self) {
+        (**self).retire();
     }
 
     fn has_interrupt(&self) -> bool {

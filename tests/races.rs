@@ -165,10 +165,12 @@ fn abandoned_by_hand_then_restarted_above() {
     let app = Supervisor::new("app");
     let sub = Supervisor::new("sub");
     let (tx, rx) = crossbeam_channel::bounded::<()>(0);
+    let (entered, runs) = crossbeam_channel::bounded::<()>(1);
     let x = sub
         .add_spec(
             Spec::new("x", move |ctx: &Context| {
                 if ctx.incarnation() == 1 {
+                    let _ = entered.send(());
                     let _ = rx.recv();
                 } else {
                     ctx.wait_stop();
@@ -180,9 +182,8 @@ fn abandoned_by_hand_then_restarted_above() {
         .unwrap();
     let id = app.add("sub", sub.clone()).unwrap();
     app.start().unwrap();
-    until("runs", || {
-        app.report().find("app.sub.x").unwrap().state() == State::Running
-    });
+    // Asked before it was entered it would not be abandoned.
+    runs.recv_timeout(MS(30_000)).unwrap();
     sub.stop_service(x).unwrap();
     until("abandoned", || {
         app.report().find("app.sub.x").unwrap().state() == State::Abandoned

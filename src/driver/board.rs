@@ -33,6 +33,7 @@ struct BoardData {
     state: State,
     entries: BTreeMap<ChildId, Entry>,
     names: HashMap<Arc<str>, ChildId>,
+    providers: HashMap<&'static str, ChildId>,
     /// How many services are expected to be up and aren't.
     missing: usize,
     early_ends: Vec<(Arc<str>, Arc<str>)>,
@@ -54,6 +55,7 @@ impl Board {
                 state: State::Waiting,
                 entries: BTreeMap::new(),
                 names: HashMap::new(),
+                providers: HashMap::new(),
                 missing: 0,
                 early_ends: Vec::new(),
                 removed_ends: VecDeque::new(),
@@ -69,6 +71,9 @@ impl Board {
         for entry in entries {
             let id = entry.cell.id.child;
             data.names.insert(entry.cell.name.clone(), id);
+            for key in entry.cell.provides() {
+                data.providers.insert(key.name, id);
+            }
             data.entries.insert(id, entry);
         }
     }
@@ -82,6 +87,9 @@ impl Board {
             return (None, None);
         };
         data.names.remove(&entry.cell.name);
+        for key in entry.cell.provides() {
+            data.providers.remove(key.name);
+        }
         let oldest = if data.removed_ends.len() >= REMOVED_ENDS_MAX {
             data.removed_ends.pop_front()
         } else {
@@ -108,6 +116,13 @@ impl Board {
 
     pub(crate) fn entry(&self, id: ChildId) -> Option<Entry> {
         self.data.lock().entries.get(&id).cloned()
+    }
+
+    /// Who provides a key.
+    pub(crate) fn provider(&self, key: &str) -> Option<Entry> {
+        let data = self.data.lock();
+        let id = data.providers.get(key)?;
+        data.entries.get(id).cloned()
     }
 
     pub(crate) fn removed_end(&self, id: ChildId) -> Option<End> {

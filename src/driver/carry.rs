@@ -4,21 +4,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use parking_lot::Mutex;
 
 use super::body::Body;
 use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::{Job as StopJob, say_late};
-use super::thread::{Job, Order, Seat};
+use super::thread::Order;
+use super::view::reason;
 use crate::context::Incarnation;
-use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, StopCause};
-use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
-use crate::link::fact::{self, Fact, HookKind, HookTicket};
-use crate::link::life::{Handout, Life, Stop};
-use crate::machine::message::{Cause, Command, Note, Outcome};
+use crate::link::fact::{HookKind, HookTicket};
+use crate::link::life::{Handout, Stop};
+use crate::machine::message::{Cause, Command, Note};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
 
@@ -78,101 +76,10 @@ impl Run {
                     .and_then(|s| s.last_failure.clone());
                 self.blamed = Some((verdict, failure));
             }
+            Command::Candidate { id } => self.note_candidate(id),
             Command::Abort { id } => self.abort(id),
             Command::Finish => self.finished = true,
         }
-    }
-
-    fn start(&mut self, id: ChildId, number: u64) {
-        self.take_down_below(id);
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
-            return;
-        };
-        let incarnation = Arc::new(Incarnation {
-            home,
-            number,
-            life: Life::new(),
-            below: Mutex::default(),
-        });
-        slot.incarnation = Some(incarnation.clone());
-        slot.ended_by = None;
-        let job = Job {
-            incarnation,
-            body,
-            trash: std::mem::take(&mut slot.trash),
-            tells_entry: slot.tells_entry,
-        };
-        // A fresh thread lets go of the old one, which ends.
-        let seat = slot.seat.take().filter(|_| !job.body.fresh_thread);
-        let seat = match seat {
-            Some(seat) => seat,
-            None => match Seat::spawn(&job, self.fence.clone()) {
-                Ok(seat) => seat,
-                Err(error) => return self.could_not_start(id, number, &error, job),
-            },
-        };
-        // It has a thread, which does nothing before it has its order: this comes first of all that is
-        // told of the incarnation.
-        job.incarnation.home.emit(number, EventKind::Started);
-        match seat.order(Order::Run(job)) {
-            Ok(()) => slot.seat = Some(seat),
-            Err(Order::Run(job)) => {
-                let lost = Error::new(ErrorKind::Spawn, "its thread is gone");
-                self.could_not_start(id, number, &lost, job);
-            }
-            // It was a run.
-            Err(Order::Leave(_) | Order::Discard { .. }) => {}
-        }
-    }
-
-    /// The supervisor that the last incarnation ran below itself is not shown any more.
-    fn take_down_below(&mut self, id: ChildId) {
-        let slot = self.engine.slots.get_mut(&id);
-        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
-            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
-            self.set_aside(Remains {
-                supervisors,
-                ..Remains::default()
-            });
-        }
-    }
-
-    /// A failed start: dealt with in its turn like every other end.
-    fn could_not_start(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        slot.trash.extend(job.trash);
-        slot.seat = None;
-        let left = job.incarnation.life.finish();
-        let failure = Failure::new(FailureParts {
-            path: job.incarnation.home.path.clone(),
-            incarnation: number,
-            kind: FailureKind::Spawn,
-            message: error.to_string().into(),
-            location: None,
-            thread_name: None,
-            run_time: Duration::ZERO,
-            error: None,
-            trace: None,
-        });
-        debug_assert!(
-            left.discard.is_none(),
-            "asked to stop before it was started"
-        );
-        // Through the channel like every other end, so that it keeps nobody else waiting.
-        drop(self.line.facts.send(Fact::Ended(fact::Ended {
-            child: id,
-            incarnation: number,
-            outcome: Outcome::NoThread,
-            failure: Some(failure),
-            run_time: Duration::ZERO,
-            discarded: false,
-            stragglers: Vec::new(),
-        })));
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
@@ -335,18 +242,20 @@ impl Run {
     }
 
     fn forget(&mut self, id: ChildId) {
+        let slot = self.engine.slots.get(&id);
+        let has_keys = slot.is_some_and(|slot| slot.cell.trade.is_some());
         let remains = self.engine.forget(&self.core.board, id);
         self.left_behind.retain(|(c, _, _)| *c != id);
         let had_services = !remains.supervisors.is_empty();
         self.set_aside(remains);
-        if had_services {
-            // `wait_ready` may have been waiting for something below it.
+        if had_services || has_keys {
+            // Somebody may have been waiting for something below it, or for a value of it.
             self.core.pulse();
         }
     }
 
     /// Keeps what may not be dropped here until it is worth a thread.
-    fn set_aside(&mut self, mut remains: Remains) {
+    pub(super) fn set_aside(&mut self, mut remains: Remains) {
         // Without an error in it there is nothing of the user's in a failure.
         remains.failures.retain(|failure| failure.error().is_some());
         // A whole tree is worth it at once.
@@ -418,6 +327,10 @@ impl Run {
                 path: self.path_of(id),
             },
             Cause::ReadyTimeout => StopCause::ReadyTimeout,
+            Cause::Input { key, provider } => StopCause::Input {
+                key: Arc::from(key),
+                path: self.path_of(provider),
+            },
             Cause::Nested => StopCause::Nested {
                 path: self.path_of(id),
             },
@@ -476,7 +389,7 @@ impl Run {
             },
             Note::EndedLate => EventKind::EndedLate,
             Note::Waiting => EventKind::Waiting {
-                reason: Arc::from("an input is missing"),
+                reason: reason(&self.core, &self.path, &slot.cell, &slot.cell.read()),
             },
         };
         home.emit(incarnation, kind);

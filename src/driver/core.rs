@@ -19,6 +19,7 @@ use super::inbox::Inbox;
 use super::request::{self, Answer, Ask, COMMANDS_MAX, Outcome, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::event::StopCause;
+use crate::failure::Failure;
 use crate::id::{ServiceId, SupervisorId};
 use crate::link::fact::Fact;
 use crate::link::hub::{Hub, Post};
@@ -48,9 +49,13 @@ pub(crate) struct Settings {
     pub(crate) defaults: Defaults,
     pub(crate) quiet_panics: bool,
     pub(crate) propagates_termination: bool,
+    pub(crate) rank_failures: Option<RankFailures>,
     /// Set by `Supervisor::new` with a bad name: shows at `add` and `start`.
     pub(crate) invalid: Option<Error>,
 }
+
+/// Called on a guarded thread only.
+pub(crate) type RankFailures = Arc<dyn Fn(&Failure) -> i32 + Send + Sync>;
 
 struct Desk {
     role: Role,

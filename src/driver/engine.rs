@@ -15,6 +15,7 @@ use crate::context::{Home, Incarnation};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::id::{ChildId, ServiceId};
+use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
 use crate::link::fact::Fact;
@@ -103,8 +104,9 @@ impl Engine {
     /// Checks a request against what is there. `Err` changes nothing.
     pub(crate) fn check(&self, ask: &Ask) -> Result<Option<Vec<ServiceId>>, Error> {
         match ask {
-            Ask::Add(services) => {
-                self.machine.admit(services.iter().map(|s| &s.policy))?;
+            Ask::Add { services, complete } => {
+                self.machine
+                    .admit(services.iter().map(|s| &s.policy), *complete)?;
                 Ok(None)
             }
             // What it asks for is so.
@@ -126,7 +128,7 @@ impl Engine {
     /// Takes a checked request; the input for the machine, and the answer.
     pub(crate) fn accept(&mut self, core: &Core, ask: Ask) -> (Input, Vec<ServiceId>) {
         match ask {
-            Ask::Add(services) => self.accept_services(core, services),
+            Ask::Add { services, .. } => self.accept_services(core, services),
             Ask::Remove(id) => (Input::RemovalRequested(id), Vec::new()),
             Ask::Stop(id) => (Input::StopRequested(id), Vec::new()),
             Ask::Start(id) => (Input::StartRequested(id), Vec::new()),
@@ -147,13 +149,15 @@ impl Engine {
         // second one would leave a hole behind that nothing fits.
         let policies = services
             .into_iter()
-            .map(|NewService { policy, body }| {
+            .map(|NewService { policy, mut body }| {
+                body.admitted = true;
                 let id = ServiceId {
                     supervisor: core.id,
                     child: ChildId(next),
                 };
                 next += 1;
-                let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), now));
+                let links = policy.links.clone();
+                let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), links, now));
                 entries.push(Entry {
                     cell: cell.clone(),
                     nested: body.supervisor(),
@@ -200,7 +204,7 @@ impl Engine {
                         leftover.remains.push(Remains {
                             bodies: slot.body.take().into_iter().collect(),
                             failures: std::mem::take(&mut slot.trash),
-                            supervisors: Vec::new(),
+                            ..Remains::default()
                         });
                     }
                     let mut out = Vec::new();
@@ -223,6 +227,7 @@ impl Engine {
                 | Command::Hasten { .. }
                 | Command::Abandon { .. }
                 | Command::Blame { .. }
+                | Command::Candidate { .. }
                 | Command::Abort { .. }
                 | Command::Finish => {}
             }
@@ -291,6 +296,7 @@ pub(crate) struct Remains {
     pub(crate) bodies: Vec<Arc<Body>>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) supervisors: Vec<Supervisor>,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Remains {
@@ -298,10 +304,11 @@ impl Remains {
         self.bodies.append(&mut other.bodies);
         self.failures.append(&mut other.failures);
         self.supervisors.append(&mut other.supervisors);
+        self.values.append(&mut other.values);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bodies.len() + self.failures.len() + self.supervisors.len()
+        self.bodies.len() + self.failures.len() + self.supervisors.len() + self.values.len()
     }
 
     /// Drops everything here. The messages of `Drop`s that panicked come back.
@@ -309,6 +316,7 @@ impl Remains {
         let mut panics: Vec<String> = self.bodies.into_iter().filter_map(Body::discard).collect();
         panics.extend(self.failures.into_iter().filter_map(guarded_drop));
         panics.extend(self.supervisors.into_iter().filter_map(guarded_drop));
+        panics.extend(self.values.into_iter().filter_map(guarded_drop));
         panics
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::core::Core;
-use crate::context::{Home, Incarnation};
+use crate::context::{Context, Home, Incarnation};
 use crate::link::hub::Post;
 
 /// What a thread of ours is doing.
@@ -64,6 +64,32 @@ pub(crate) fn incarnation() -> Option<Arc<Incarnation>> {
     MARK.try_with(|m| m.borrow().incarnation.clone())
         .ok()
         .flatten()
+}
+
+impl Context {
+    /// The context of the service whose `run` or stop hook calls this, for code that is called from
+    /// services and from elsewhere: a wait that should end at the stop of whoever waits. `None` on
+    /// any other thread, also on one that a service has made itself.
+    ///
+    /// ```
+    /// use backstay::Context;
+    /// use std::time::Duration;
+    ///
+    /// /// Sleeps; in a service not beyond its stop.
+    /// fn doze(d: Duration) {
+    ///     match Context::current() {
+    ///         Some(ctx) => drop(ctx.sleep(d)),
+    ///         None => std::thread::sleep(d),
+    ///     }
+    /// }
+    ///
+    /// assert!(Context::current().is_none());
+    /// doze(Duration::from_millis(1));
+    /// ```
+    #[must_use]
+    pub fn current() -> Option<Context> {
+        incarnation().map(Context::new)
+    }
 }
 
 /// The service that this thread belongs to, in `run`, in a stop hook or in a `Drop` of its values.

@@ -118,15 +118,20 @@ pub(crate) fn catch<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, Caught> 
     let watch = if quiet { Watch::Quiet } else { Watch::Record };
     let before = WATCH.with(|w| w.replace(watch));
     // A record may be left from a panic that the service caught itself.
-    SEEN.with(|seen| seen.take());
+    take_record();
     let result = catch_unwind(AssertUnwindSafe(f));
     WATCH.with(|w| w.set(before));
     result.map_err(|payload| {
-        let record = SEEN.with(|seen| seen.take());
+        let record = take_record();
         let caught = describe(&*payload, record);
         drop_payload(payload);
         caught
     })
+}
+
+/// `None` also on a thread that is going away and has no thread-locals any more.
+fn take_record() -> Option<Record> {
+    SEEN.try_with(RefCell::take).ok().flatten()
 }
 
 /// The record is only believed if it is about this very panic: `resume_unwind` skips the hook.

@@ -9,13 +9,14 @@
 //! A hook that waits past the deadline of its service is told, and called all the same when there is a
 //! thread: what it unblocks can still end. The stop signal itself never waits for a thread.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::body::Body;
-use super::core::Core;
+use super::core::{Core, RankFailures};
 use super::engine::Remains;
 use super::fence::Fence;
 use super::limits;
@@ -26,6 +27,7 @@ use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::hub::Emitter;
 
 /// How many stop threads a tree may have at a time, without those of abandoned services.
 pub const STOP_THREADS_MAX: usize = 64;
@@ -79,6 +81,14 @@ pub(crate) enum Job {
         trash: Vec<Failure>,
         home: Arc<Home>,
         fence: Option<Arc<Fence>>,
+    },
+    /// Choose among failures; answers which one, if the choice was made.
+    Rank {
+        failures: Vec<Failure>,
+        rank: RankFailures,
+        emitter: Emitter,
+        path: Arc<str>,
+        done: crossbeam_channel::Sender<Option<usize>>,
     },
     /// Drop the values of all services of a supervisor that is over.
     Bury {
@@ -187,7 +197,7 @@ impl Job {
     fn ticket(&mut self) -> Option<&mut HookTicket> {
         match self {
             Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => Some(ticket),
-            Job::Discard { .. } | Job::Bury { .. } => None,
+            Job::Discard { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
         }
     }
 
@@ -199,7 +209,7 @@ impl Job {
                 Some(Whose::Incarnation(service, incarnation.number))
             }
             Job::Discard { home, .. } => Some(Whose::Service(home.cell.id)),
-            Job::Bury { .. } => None,
+            Job::Bury { .. } | Job::Rank { .. } => None,
         }
     }
 
@@ -220,6 +230,13 @@ impl Job {
                 discard(body, trash, &home);
                 drop(fence);
             }
+            Job::Rank {
+                failures,
+                rank,
+                emitter,
+                path,
+                done,
+            } => drop(done.send(highest(&failures, &rank, &emitter, &path))),
             Job::Bury {
                 remains,
                 core,
@@ -242,6 +259,29 @@ impl Job {
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
             Job::Bury { remains, .. } => std::mem::forget(remains),
+            // The supervisor has others of them all.
+            Job::Rank { .. } => {}
+        }
+    }
+}
+
+/// Which failure ranks highest, of equals the first. A panic is told, and decides nothing.
+fn highest(
+    failures: &[Failure],
+    rank: &RankFailures,
+    emitter: &Emitter,
+    path: &Arc<str>,
+) -> Option<usize> {
+    let ranked = guarded_as(false, || {
+        let ranks = failures.iter().map(|failure| rank(failure)).enumerate();
+        ranks.max_by_key(|&(place, rank)| (rank, Reverse(place)))
+    });
+    match ranked {
+        Ok(highest) => highest.map(|(place, _)| place),
+        Err(panic) => {
+            let message = Arc::from(format!("rank_failures: {panic}"));
+            emitter.emit(path, 0, EventKind::HookPanicked { message });
+            None
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
+use super::filter;
 use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
@@ -18,6 +19,7 @@ use super::panic::{self, Caught, guarded};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
+use crate::errors::Errors;
 use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
@@ -148,7 +150,8 @@ fn run(job: Job) -> Then {
         hooks,
     } = incarnation.life.finish();
     discard_quietly(&incarnation, "drop", hooks);
-    end.judge(result, run_time);
+    end.judge(result, run_time, &body);
+    end_trade(&incarnation);
     let leave = to_discard.is_some();
     if leave {
         // The supervisor's reference first: then ours is the last.
@@ -190,8 +193,18 @@ fn tell_entry(incarnation: &Incarnation) {
 /// An order that the thread doesn't carry out any more, because it is on its way out.
 pub(super) fn refuse(order: Order) {
     match order {
-        Order::Run(job) => drop(TellEnd::new(job.incarnation)),
+        Order::Run(job) => {
+            end_trade(&job.incarnation);
+            drop(TellEnd::new(job.incarnation));
+        }
         Order::Leave(_) | Order::Discard { .. } => {}
+    }
+}
+
+/// Lets go of what the incarnation has provided and been provided with.
+fn end_trade(incarnation: &Incarnation) {
+    if let Some(trade) = &incarnation.trade {
+        discard_quietly(incarnation, "drop", trade.close());
     }
 }
 
@@ -221,6 +234,7 @@ impl TellEnd {
                 child: incarnation.home.cell.id.child,
                 incarnation: incarnation.number,
                 outcome: Outcome::Panic,
+                fatal: false,
                 failure: None,
                 run_time: Duration::ZERO,
                 discarded: false,
@@ -231,8 +245,9 @@ impl TellEnd {
         }
     }
 
-    /// What the answer means. Runs the user's `Display` and `source()`.
-    fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration) {
+    /// What the answer means. Runs the user's `Display` and `source()`, and what its spec says about
+    /// failures.
+    fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration, body: &Body) {
         self.ended.run_time = run_time;
         let below = std::mem::take(&mut *self.incarnation.below.lock());
         // What failed below is the end, whatever the service has answered.
@@ -243,16 +258,38 @@ impl TellEnd {
                 Ok(Err(error))
             }
         };
+        let filters = body.filters.as_deref();
+        let mut mapped_from = None;
+        let result = match (result, filters.and_then(|f| f.map_failure.as_ref())) {
+            (Ok(Err(error)), Some(map)) if !(error.is::<Stopping>() && self.was_asked()) => {
+                let (result, text) = filter::map_failure(&self.incarnation, map, error);
+                mapped_from = Some(text);
+                Ok(result)
+            }
+            (result, Some(_) | None) => result,
+        };
         let (outcome, failure) = match result {
             Ok(Ok(())) => (Outcome::Ok, None),
             // A wait that the stop cut short, handed on with `?`: exactly what was asked for.
             Ok(Err(error)) if error.is::<Stopping>() && self.was_asked() => (Outcome::Ok, None),
-            Ok(Err(error)) => judge_error(&self.incarnation, error, run_time),
+            Ok(Err(error)) => judge_error(&self.incarnation, error, run_time, mapped_from),
             Err(caught) => (
                 Outcome::Panic,
                 Some(panic_failure(&self.incarnation, caught, run_time)),
             ),
         };
+        if let Some(fatal_if) = filters.and_then(|f| f.fatal_if.as_ref()) {
+            let unwanted = body.restarts_always && !self.was_asked();
+            let judged = filter::judged(
+                &self.incarnation,
+                outcome,
+                failure.as_ref(),
+                unwanted,
+                run_time,
+            );
+            self.ended.fatal =
+                judged.is_some_and(|f| filter::is_fatal(&self.incarnation, fatal_if, &f));
+        }
         self.ended.outcome = outcome;
         self.ended.failure = failure;
         self.ended.stragglers = below.stragglers;
@@ -272,6 +309,7 @@ impl Drop for TellEnd {
                 child: self.incarnation.home.cell.id.child,
                 incarnation: self.incarnation.number,
                 outcome: Outcome::Ok,
+                fatal: false,
                 failure: None,
                 run_time: Duration::ZERO,
                 discarded: false,
@@ -294,89 +332,99 @@ impl Drop for TellEnd {
 }
 
 fn panic_failure(incarnation: &Incarnation, caught: Caught, run_time: Duration) -> Failure {
-    failure(
-        incarnation,
-        FailureKind::Panic,
-        caught.message,
-        run_time,
-        None,
-        caught.location,
-        caught.trace,
-    )
+    let mut parts = parts(incarnation, FailureKind::Panic, caught.message, run_time);
+    parts.location = caught.location.map(String::into_boxed_str);
+    parts.trace = caught.trace;
+    Failure::new(parts)
 }
 
 fn judge_error(
     incarnation: &Incarnation,
     error: BoxError,
     run_time: Duration,
+    mapped_from: Option<String>,
 ) -> (Outcome, Option<Failure>) {
+    let path = &incarnation.home.path;
     let seen = guarded(|| {
         let exit = Exit::find(&*error);
         let inner = Failure::find(&*error).cloned();
-        let direct = error.downcast_ref::<Failure>().is_some();
-        (exit, inner, direct, error.to_string())
+        let caught = Failure::caught(&*error).cloned();
+        let message = match error.downcast_ref::<Errors>() {
+            Some(errors) => errors.text_for(path),
+            None => error.to_string(),
+        };
+        let lost = mapped_from.filter(|text| !filter::is_in_chain(&*error, text));
+        (exit, inner, caught, message, lost)
     });
-    let (exit, inner, direct, message) = match seen {
+    let (exit, inner, caught, message, mapped_from) = match seen {
         Ok(seen) => seen,
         Err(panic) => {
             incarnation
                 .home
                 .emit_hook_panic(incarnation.number, "display", &panic);
-            (None, None, false, "an error whose text panicked".to_owned())
+            let message = "an error whose text panicked".to_owned();
+            (None, None, None, message, None)
         }
     };
-    match (exit, inner) {
+    match (exit, inner, caught) {
         // It comes from below: the tree fails with that very failure.
-        (Some(Exit::TerminateTree), Some(inner)) => {
+        (Some(Exit::TerminateTree), Some(inner), _) => {
             discard_quietly(incarnation, "drop", vec![error]);
             (Outcome::Exit(Exit::TerminateTree), Some(inner))
         }
-        (None, Some(inner)) if direct && inner.kind() == FailureKind::Panic => {
-            // A panic that the service caught with `Failure::catch` counts as its own.
-            let caught = Caught {
-                message: inner.message().to_owned(),
-                location: inner.location().map(str::to_owned),
-                trace: inner.trace(),
-            };
-            (
-                Outcome::Panic,
-                Some(panic_failure(incarnation, caught, run_time)),
-            )
+        // A panic that the service caught with `Failure::catch` counts as its own.
+        (None, _, Some(caught)) => {
+            let panic = caught_panic(incarnation, &caught, error, message, run_time);
+            (Outcome::Panic, Some(panic))
         }
-        (exit, _) => {
+        (exit, _, _) => {
             let outcome = exit.map_or(Outcome::Error, Outcome::Exit);
-            let failure = failure(
-                incarnation,
-                FailureKind::Error,
-                message,
-                run_time,
-                Some(error),
-                None,
-                None,
-            );
-            (outcome, Some(failure))
+            let mut parts = parts(incarnation, FailureKind::Error, message, run_time);
+            parts.error = Some(error);
+            parts.mapped_from = mapped_from.map(String::into_boxed_str);
+            (outcome, Some(Failure::new(parts)))
         }
     }
 }
 
-fn failure(
+/// The end by a panic that was caught: alone, or one of several in `error`, whose text is `message`.
+fn caught_panic(
+    incarnation: &Incarnation,
+    caught: &Failure,
+    error: BoxError,
+    message: String,
+    run_time: Duration,
+) -> Failure {
+    let (message, error) = if error.is::<Failure>() {
+        discard_quietly(incarnation, "drop", vec![error]);
+        (caught.message().to_owned(), None)
+    } else {
+        (message, Some(error))
+    };
+    let mut parts = parts(incarnation, FailureKind::Panic, message, run_time);
+    parts.error = error;
+    parts.location = caught.location().map(Box::from);
+    parts.trace = caught.trace();
+    Failure::new(parts)
+}
+
+/// A failure of an incarnation, as far as it is known without its cause.
+pub(super) fn parts(
     incarnation: &Incarnation,
     kind: FailureKind,
     message: String,
     run_time: Duration,
-    error: Option<BoxError>,
-    location: Option<String>,
-    trace: Option<crate::failure::Trace>,
-) -> Failure {
-    Failure::new(FailureParts {
+) -> FailureParts {
+    FailureParts {
         path: incarnation.home.path.clone(),
         incarnation: incarnation.number,
         kind,
         message: message.into_boxed_str(),
-        location: location.map(String::into_boxed_str),
+        location: None,
         thread_name: Some(incarnation.home.thread_name.clone()),
         run_time,
-        error,
-        trace,
-    })
+        error: None,
+        mapped_from: None,
+        trace: None,
+    }
 }

@@ -7,19 +7,41 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::life::Wake;
+use super::shelf::Shelf;
 use super::{clock, spin};
 use crate::failure::Failure;
 use crate::id::ServiceId;
-use crate::machine::message::View;
+use crate::key::{KeyDecl, Links};
+use crate::machine::message::{View, WaitsFor};
 use crate::report::{End, State};
 
 pub(crate) struct ServiceCell {
     pub(crate) id: ServiceId,
     pub(crate) name: Arc<str>,
+    /// Of a service that declares keys.
+    pub(crate) trade: Option<Box<Trade>>,
     data: Mutex<CellData>,
     changed: Condvar,
     /// Counts the updates, for a look without the lock.
     updates: AtomicUsize,
+}
+
+/// What a service gives and takes by key, as far as others see it.
+pub(crate) struct Trade {
+    pub(crate) links: Arc<Links>,
+    /// Of the last incarnation.
+    shelf: Mutex<Option<Arc<Shelf>>>,
+}
+
+impl Trade {
+    pub(crate) fn set_shelf(&self, shelf: Arc<Shelf>) {
+        let old = self.shelf.lock().replace(shelf);
+        drop(old);
+    }
+
+    pub(crate) fn shelf(&self) -> Option<Arc<Shelf>> {
+        self.shelf.lock().clone()
+    }
 }
 
 /// An entry, consistent in itself.
@@ -39,7 +61,7 @@ pub(crate) struct CellData {
     pub(crate) entering: bool,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
-    pub(crate) waiting_for: Option<Arc<str>>,
+    pub(crate) waiting_for: Option<WaitsFor>,
     /// Removed: ended, and its values dropped; with the failure that it ended by.
     pub(crate) gone: Option<Option<Failure>>,
     /// Its supervisor has ended for good.
@@ -47,10 +69,21 @@ pub(crate) struct CellData {
 }
 
 impl ServiceCell {
-    pub(crate) fn new(id: ServiceId, name: Arc<str>, now: Instant) -> ServiceCell {
+    pub(crate) fn new(
+        id: ServiceId,
+        name: Arc<str>,
+        links: Option<Arc<Links>>,
+        now: Instant,
+    ) -> ServiceCell {
         ServiceCell {
             id,
             name,
+            trade: links.map(|links| {
+                Box::new(Trade {
+                    links,
+                    shelf: Mutex::default(),
+                })
+            }),
             data: Mutex::new(CellData {
                 state: State::Waiting,
                 incarnation: 0,
@@ -71,6 +104,10 @@ impl ServiceCell {
             changed: Condvar::new(),
             updates: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn provides(&self) -> &[KeyDecl] {
+        self.trade.as_ref().map_or(&[], |t| &t.links.provides)
     }
 
     /// Changes the entry and wakes who waits for it.

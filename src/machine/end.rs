@@ -1,6 +1,7 @@
 //! What follows when an incarnation ends.
 
-use super::child::{Asked, Directive, Fate, Lingering, Phase, Readiness, Rest, classify};
+use super::child::{Fate, Lingering, Phase, Readiness, Rest};
+use super::classify::{Asked, Directive, classify};
 use super::message::{Cause, Command, End, Note, Outcome, Verdict};
 use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
 use super::shutdown::Mode;
@@ -33,16 +34,17 @@ impl Machine {
             child.starts = child.starts.saturating_sub(1);
         }
         match child.phase {
-            Phase::Running(_) => self.ended_unasked(id, end, out),
+            Phase::Running(_) => self.ended_unasked(id, end, None, out),
+            Phase::Doomed { fate, .. } => self.ended_unasked(id, end, Some(fate), out),
             Phase::Stopping {
                 fate: Fate::Judge, ..
-            } => self.ended_unasked(id, end, out),
+            } => self.ended_unasked(id, end, None, out),
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
             }
             Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
-                self.ended_unasked(id, end, out);
+                self.ended_unasked(id, end, None, out);
             }
             Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
@@ -52,6 +54,7 @@ impl Machine {
             Phase::Abandoned { .. } => {}
             // Stale: an incarnation ends once.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -112,11 +115,13 @@ impl Machine {
             Phase::Abandoned { fate } => self.settle_late(id, fate, false, out),
             // An overlap: the next incarnation's business.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding { .. } => {}
         }
@@ -137,11 +142,13 @@ impl Machine {
             // Nobody asked for it.
             Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. } => {}
         }
     }
@@ -167,7 +174,13 @@ impl Machine {
         let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
         // Told to drop its values it can only go, whatever it answered.
         let goes = fate == Fate::Remove && end.discarded;
-        let fate = match classify(end.outcome, child.policy.restart, asked) {
+        let directive = classify(end.outcome, child.policy.restart, asked);
+        // What is fatal is so as the answer to a stop for a restart, too.
+        let directive = match (end.fatal, asked) {
+            (true, Asked::ForRestart) => Directive::Terminate,
+            (true, Asked::Final | Asked::No) | (false, _) => directive,
+        };
+        let fate = match directive {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
             Directive::Park => Fate::Park,
@@ -183,7 +196,14 @@ impl Machine {
         self.settle_or_wait(id, fate, end, out);
     }
 
-    fn ended_unasked(&mut self, id: ChildId, end: End, out: &mut Vec<Command>) {
+    /// `planned`: what was to become of it, had it been asked.
+    fn ended_unasked(
+        &mut self,
+        id: ChildId,
+        end: End,
+        planned: Option<Fate>,
+        out: &mut Vec<Command>,
+    ) {
         self.put(id, Phase::Held);
         let Some(child) = self.children.get_mut(&id) else {
             return;
@@ -195,6 +215,11 @@ impl Machine {
         // While the supervisor stops, nobody starts again and nothing counts.
         let running = self.mode == Mode::Running;
         let (fate, over) = match directive {
+            Directive::Restart(kind) | Directive::Leave(Some(kind)) if end.fatal => {
+                self.count_failure(id, kind);
+                self.announce_failed(id, kind, Next::Ends, out);
+                (self.terminate(id, out), None)
+            }
             Directive::Restart(kind) if running => self.failed(id, kind, out),
             Directive::Restart(kind) => {
                 self.count_failure(id, kind);
@@ -238,6 +263,16 @@ impl Machine {
             }
             // Not in this table's rows for an unasked end.
             Directive::AsAsked => (Fate::STOPPED, None),
+        };
+        let (fate, over) = match planned {
+            // Without its values it can only go.
+            Some(_) if end.discarded => (Fate::Remove, None),
+            // Ordered: what it has ended by changes nothing.
+            Some(planned) if planned != Fate::Judge => match self.mode {
+                Mode::Running => (planned, None),
+                Mode::Idle | Mode::Stopping(_) | Mode::Ended => (planned.at_shutdown(), None),
+            },
+            Some(_) | None => (fate, over),
         };
         if early && over.is_some() {
             out.push(Command::EndedEarly { id });
@@ -317,6 +352,10 @@ impl Machine {
                 }
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
+            // One has changed since it was started.
+            Fate::Park if self.mode == Mode::Running && self.is_stale(id) => {
+                self.start_when_allowed(id, Moment::START, out);
+            }
             Fate::Park if self.mode == Mode::Running => {
                 self.put(id, Phase::Waiting { parked: true });
                 self.announce(id, Note::Waiting, out);
@@ -343,7 +382,7 @@ impl Machine {
         };
         if !child.leftovers.is_empty() {
             child.lingering = Some(Lingering { discarded });
-            self.held.remove(&id);
+            self.held.remove(&self.rank(id));
             self.put(id, Phase::Abandoned { fate: Fate::Remove });
             out.push(Command::Release { id });
             return;
@@ -356,7 +395,7 @@ impl Machine {
         let asked = self.now;
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
-        self.held.remove(&id);
+        self.held.remove(&child.rank);
         self.put(
             id,
             Phase::Discarding {
@@ -390,6 +429,10 @@ impl Machine {
     }
 
     fn terminate(&mut self, id: ChildId, out: &mut Vec<Command>) -> Fate {
+        if let Mode::Stopping(_) = self.mode {
+            // Somebody else's failure came first; the driver decides which one is told.
+            out.push(Command::Candidate { id });
+        }
         self.begin_shutdown(
             Verdict::Terminated,
             Cause::Terminated(id),
@@ -606,7 +649,7 @@ impl Machine {
                 self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
             }
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
-                self.ask(id, Cause::ReadyTimeout, fate, out);
+                self.ask_after_users(id, Cause::ReadyTimeout, fate, out);
             }
         }
     }

@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(all(unix, feature = "process"))]
+pub(crate) mod children;
 pub(crate) mod process;
 pub(crate) mod watch;
 
@@ -352,6 +354,10 @@ impl<S: Service> Service for Watched<S> {
 
     fn interrupt(&self) {
         self.inner.interrupt();
+    }
+
+    fn retire(&self) {
+        self.inner.retire();
     }
 
     fn has_interrupt(&self) -> bool {

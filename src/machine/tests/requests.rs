@@ -338,6 +338,7 @@ fn a_supervisor_with_stragglers_starts_when_they_have_ended() {
             incarnation: 1,
             end: End {
                 outcome: Outcome::Ok,
+                fatal: false,
                 discarded: false,
                 stragglers,
             },

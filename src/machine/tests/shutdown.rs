@@ -183,6 +183,7 @@ fn parent_waits_for_its_childrens_sum() {
         incarnation: 1,
         end: End {
             outcome: Outcome::Ok,
+            fatal: false,
             discarded: false,
             stragglers: true,
         },

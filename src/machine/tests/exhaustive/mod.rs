@@ -11,12 +11,14 @@
 
 mod invariants;
 mod key;
+pub(super) mod keys;
 mod monitor;
 mod search;
 
 use std::time::Duration;
 
 use self::search::search;
+use super::graph::linked;
 use super::harness::{config, policy, secs};
 use crate::machine::message::{Config, Policy};
 use crate::machine::policy::{AutoShutdown, Backoff, Exceeded, Limit, Restart, StopOrder};
@@ -29,7 +31,7 @@ const PAUSE: Exceeded = Exceeded::Pause {
 
 /// Visits all states up to `depth`; fewer than `at_least` are a search that lost its inputs.
 fn visit(config: Config, policies: &[Policy], depth: usize, at_least: usize) {
-    let named = policies.iter().zip(["a", "b", "c"]);
+    let named = policies.iter().zip(["a", "b", "c", "d"]);
     let named: Vec<_> = named
         .map(|(p, name)| Policy {
             name: name.into(),
@@ -303,5 +305,136 @@ fn two_services_of_a_group_and_one_beside() {
         ],
         3,
         7_000,
+    );
+}
+
+#[test]
+fn one_that_provides_for_another() {
+    visit(
+        config(),
+        &[
+            linked(delayed(always()), &["k"], &[], &[]),
+            linked(on_failure(), &[], &["k"], &[]),
+        ],
+        5,
+        9_000,
+    );
+}
+
+#[test]
+fn one_that_provides_for_another_added_before_it() {
+    visit(
+        config(),
+        &[
+            linked(always(), &[], &["k"], &[]),
+            linked(always(), &["k"], &[], &[]),
+        ],
+        5,
+        11_000,
+    );
+}
+
+#[test]
+fn one_that_wants_what_another_provides() {
+    let merging = Config {
+        bounce_delay: secs(1),
+        ..config()
+    };
+    visit(
+        merging,
+        &[
+            linked(overlapping(always()), &["k"], &[], &[]),
+            linked(delayed(always()), &[], &[], &["k"]),
+        ],
+        5,
+        9_000,
+    );
+}
+
+#[test]
+fn providers_and_users_under_a_pause() {
+    visit(
+        under(pausing()),
+        &[
+            linked(always(), &["k"], &[], &[]),
+            linked(always(), &[], &[], &["k"]),
+        ],
+        5,
+        9_000,
+    );
+}
+
+#[test]
+fn chain_of_three() {
+    visit(
+        config(),
+        &[
+            linked(always(), &["k"], &[], &[]),
+            linked(on_failure(), &["l"], &["k"], &[]),
+            linked(never(), &[], &["l"], &[]),
+        ],
+        4,
+        8_000,
+    );
+}
+
+#[test]
+fn chain_of_three_in_parallel() {
+    let parallel = Config {
+        stop_order: StopOrder::Parallel,
+        ..config()
+    };
+    visit(
+        parallel,
+        &[
+            linked(always(), &["k"], &[], &[]),
+            linked(always(), &["l"], &["k"], &[]),
+            linked(delayed(always()), &[], &["l"], &["k"]),
+        ],
+        4,
+        8_000,
+    );
+}
+
+#[test]
+fn diamond() {
+    visit(
+        config(),
+        &[
+            linked(always(), &["t"], &[], &[]),
+            linked(always(), &["l"], &["t"], &[]),
+            linked(always(), &["r"], &["t"], &[]),
+            linked(always(), &[], &["l", "r"], &[]),
+        ],
+        4,
+        9_000,
+    );
+}
+
+#[test]
+fn keys_within_a_strategy() {
+    visit(
+        by(Strategy::OneForAll),
+        &[
+            linked(delayed(always()), &["k"], &[], &[]),
+            linked(always(), &[], &[], &["k"]),
+            on_failure(),
+        ],
+        4,
+        9_000,
+    );
+}
+
+#[test]
+fn keys_across_groups() {
+    visit(
+        config(),
+        &[
+            grouped(linked(always(), &["k"], &[], &[])),
+            grouped(always()),
+            linked(delayed(always()), &[], &["k"], &[]),
+        ],
+        4,
+        9_000,
     );
 }

@@ -94,7 +94,7 @@ impl Monitors {
             Input::RestartRequested(id) if running => {
                 self.with(id, |m| (m.down, m.summoned) = (false, true));
                 for other in machine.affected(id) {
-                    self.with(other, |m| m.summoned |= !m.down && !m.leaving);
+                    self.with(other.id, |m| m.summoned |= !m.down && !m.leaving);
                 }
             }
             Input::Started => {
@@ -116,6 +116,7 @@ impl Monitors {
             | Input::StartRequested(_)
             | Input::RestartRequested(_)
             | Input::SaidReady { .. }
+            | Input::Provided { .. }
             | Input::Cleared { .. }
             | Input::Supervising { .. }
             | Input::BelowFailed { .. }
@@ -206,6 +207,9 @@ impl Monitors {
                 self.over = true;
             }
             Command::Hasten { .. } => assert!(self.stopping, "hastened without a stop"),
+            Command::Candidate { .. } => {
+                assert!(self.stopping, "a second reason to end, and no first")
+            }
             Command::Release { .. } | Command::EndedEarly { .. } | Command::Abort { .. } => {}
         }
     }
@@ -233,6 +237,7 @@ impl Monitors {
             | Input::StartRequested(_)
             | Input::RestartRequested(_)
             | Input::SaidReady { .. }
+            | Input::Provided { .. }
             | Input::Supervising { .. }
             | Input::BelowFailed { .. }
             | Input::Discarded(_)

@@ -1,0 +1,9 @@
+//! The toolkit under load, with everything happening at once. Nothing may get lost, nothing may come
+//! twice, to the last one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+mod toolkit_stress {
+    mod broker;
+}
