@@ -97,6 +97,7 @@
 //! | waits for descriptors | [`Context::stop_fd`] in `poll(2)` (unix) |
 //! | blocks in I/O on something `run` has made | [`Context::on_stop`], to shut that down |
 //! | blocks in I/O on something the value holds | [`Service::interrupt`] |
+//! | makes a call that nothing can end | [`Context::detach`], and a time limit |
 //!
 //! A supervisor stops its services in reverse order of adding and waits for each, at most its stop
 //! timeout ([`DEFAULT_STOP_TIMEOUT`]); [`StopOrder::Parallel`] asks all at once. A service that has

@@ -638,7 +638,9 @@ impl Context {
     ///
     /// A stop of the service reaches both. The incarnation has ended when `run` has returned and
     /// everything below it has ended; then the next one starts afresh and adds what it wants. If the
-    /// supervisor fails, the service is asked to stop, and that failure is its end.
+    /// supervisor fails, the service is asked to stop, and that failure is its end. In a
+    /// [`scope`](Context::scope) all of this holds for the scope: it returns when everything below it has
+    /// ended, and the next one may run another supervisor.
     ///
     /// ```
     /// use backstay::{Context, Supervisor};

@@ -4,6 +4,8 @@
 
 mod common;
 
-mod toolkit_stress {
-    mod broker;
-}
+#[path = "toolkit_stress/broker.rs"]
+mod broker;
+#[cfg(feature = "net")]
+#[path = "toolkit_stress/listener.rs"]
+mod listener;

@@ -281,13 +281,12 @@ impl Run {
         let Some(trade) = &incarnation.trade else {
             return;
         };
-        for key in trade.shelf.show() {
-            self.step(Input::Provided {
-                id,
-                incarnation: number,
-                key,
-            });
-        }
+        let keys = trade.shelf.show();
+        self.step(Input::Provided {
+            id,
+            incarnation: number,
+            keys,
+        });
         // Somebody outside may be waiting for it.
         self.core.pulse();
     }
