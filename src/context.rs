@@ -256,6 +256,7 @@ impl Context {
             drop(self.home().facts.send(Fact::LateHook(HookTicket {
                 incarnation: self.incarnation.clone(),
                 what: HookKind::OnStop(key),
+                waits: false,
             })));
         }
         OnStop {
