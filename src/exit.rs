@@ -58,7 +58,7 @@ impl Exit {
         }
     }
 
-    fn marker(self) -> &'static Marker {
+    pub(crate) fn marker(self) -> &'static Marker {
         const fn bare(exit: Exit) -> Marker {
             Marker { exit, cause: None }
         }
@@ -160,7 +160,7 @@ impl StdError for Because {
 /// What stays visible when a wrapper's `source()` skips the wrapped error and answers that
 /// error's own `source()`, as transparent wrappers do.
 #[derive(Debug)]
-struct Marker {
+pub(crate) struct Marker {
     exit: Exit,
     cause: Option<BoxError>,
 }

@@ -24,6 +24,8 @@ struct Inner {
     thread_name: Option<Arc<str>>,
     run_time: Duration,
     error: Option<BoxError>,
+    /// The text of the error before a filter replaced it, and nothing of that is left in `error`.
+    mapped_from: Option<Mapped>,
     trace: Option<Trace>,
 }
 
@@ -46,6 +48,10 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// What the failures say that only the supervisor knows of.
+    pub(crate) const RETURNED: &str = "returned unexpectedly";
+    pub(crate) const READY_TIMEOUT: &str = "was not ready in time";
+
     /// The kind in one word, in lower case.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -75,6 +81,7 @@ pub(crate) struct FailureParts {
     pub(crate) thread_name: Option<Arc<str>>,
     pub(crate) run_time: Duration,
     pub(crate) error: Option<BoxError>,
+    pub(crate) mapped_from: Option<Box<str>>,
     pub(crate) trace: Option<Trace>,
 }
 
@@ -89,8 +96,13 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            mapped_from,
             trace,
         } = parts;
+        let mapped_from = mapped_from.map(|text| Mapped {
+            text: message.clone(),
+            from: Text(text),
+        });
         Failure(Arc::new(Inner {
             path,
             incarnation,
@@ -100,6 +112,7 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            mapped_from,
             trace,
         }))
     }
@@ -243,12 +256,47 @@ impl fmt::Debug for Failure {
 
 impl StdError for Failure {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        if let Some(mapped) = &self.0.mapped_from {
+            return Some(mapped);
+        }
         self.0
             .error
             .as_ref()
             .map(|e| &**e as &(dyn StdError + 'static))
     }
 }
+
+/// Stands in a chain for an error that [`Spec::map_failure`](crate::Spec::map_failure) has made, so that what
+/// it was made from comes after it.
+#[derive(Debug)]
+struct Mapped {
+    text: Box<str>,
+    from: Text,
+}
+
+impl fmt::Display for Mapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl StdError for Mapped {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.from)
+    }
+}
+
+/// What is left of an error.
+#[derive(Debug)]
+pub(crate) struct Text(pub(crate) Box<str>);
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Text {}
 
 #[cfg(feature = "serde")]
 impl serde::Serialize for Failure {

@@ -97,6 +97,7 @@
 //! | waits for descriptors | [`Context::stop_fd`] in `poll(2)` (unix) |
 //! | blocks in I/O on something `run` has made | [`Context::on_stop`], to shut that down |
 //! | blocks in I/O on something the value holds | [`Service::interrupt`] |
+//! | makes a call that nothing can end | [`Context::detach`], and a time limit |
 //!
 //! A supervisor stops its services in reverse order of adding and waits for each, at most its stop
 //! timeout ([`DEFAULT_STOP_TIMEOUT`]); [`StopOrder::Parallel`] asks all at once. A service that has
@@ -228,7 +229,8 @@
 //!   counted. [`SupervisorBuilder::on_event`] calls an observer for each, on a thread of the tree
 //!   for that purpose: it may be slow, and may call everything.
 //! * Every event is a record of the `log` crate, too: the target is the path; failed, paused,
-//!   abandoned and hook panicked are warnings, given up is an error, the rest info or debug.
+//!   abandoned and hook panicked are warnings, given up is an error, the rest info or debug. Besides,
+//!   the root says at info why the tree begins to end: `stopping: signal 15 (SIGTERM)`.
 //! * [`Context::set_status`] and [`Context::log`] are a service's own words in them.
 //!
 //! Observers and subscribers see their supervisor and everything below it. A `failed` of
@@ -302,6 +304,7 @@ mod event;
 mod exit;
 mod failure;
 mod id;
+mod key;
 mod link;
 mod machine;
 mod report;
@@ -311,12 +314,14 @@ pub mod services;
 mod signals;
 mod spec;
 mod supervisor;
+mod trade;
 
 pub use crossbeam_channel;
 
 pub use builder::{MAX_SERVICES, SupervisorBuilder};
 pub use context::{Context, OnStop};
 pub use driver::board::{EARLY_ENDS_MAX, REMOVED_ENDS_MAX};
+pub use driver::finish::{RANK_TIME_MAX, RANKED_MAX};
 pub use driver::limits::{MAPS_PER_THREAD, MAPS_RESERVE};
 pub use driver::request::COMMANDS_MAX;
 pub use driver::stop::STOP_THREADS_MAX;
@@ -328,6 +333,7 @@ pub use event::{Event, EventKind, Next, StopCause};
 pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
+pub use key::{Key, KeyReport, KeyRole, Missing};
 pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::failure::Failure;
+use crate::key::KeyReport;
 
 /// What a service or a supervisor is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,7 +14,7 @@ use crate::failure::Failure;
 pub enum State {
     /// Not started yet: its supervisor isn't running, or something it needs is missing.
     Waiting,
-    /// Running, but it hasn't said yet that its set-up is finished.
+    /// Its thread is being started, or it runs and hasn't said yet that its set-up is finished.
     Starting,
     /// Running.
     Running,
@@ -111,6 +112,7 @@ pub struct ServiceReport {
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
     pub(crate) thread_name: Arc<str>,
+    pub(crate) keys: Vec<KeyReport>,
     pub(crate) services: Vec<ServiceReport>,
 }
 
@@ -187,7 +189,8 @@ impl ServiceReport {
         self.next_start
     }
 
-    /// How often it was started; stops counting at `u32::MAX`, like the counters below.
+    /// How often it was started, without the starts for which no thread could be had; stops counting
+    /// at `u32::MAX`, like the counters below.
     #[must_use]
     pub fn starts(&self) -> u32 {
         self.starts
@@ -233,6 +236,12 @@ impl ServiceReport {
     #[must_use]
     pub fn thread_name(&self) -> &str {
         &self.thread_name
+    }
+
+    /// The keys that it declares: first what it provides, then what it needs, then what it wants.
+    #[must_use]
+    pub fn keys(&self) -> &[KeyReport] {
+        &self.keys
     }
 
     /// What is below it, if it is a supervisor or runs one.

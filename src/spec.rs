@@ -3,8 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{BoxError, Error, ErrorKind, ServiceResult};
+use crate::failure::Failure;
 use crate::id::check_name;
+use crate::key::{Key, Links};
 use crate::machine::policy::{Backoff, Limit, PanicPolicy, Restart};
 use crate::service::Service;
 
@@ -42,7 +44,20 @@ pub struct Spec {
     pub(crate) overlap_max: usize,
     pub(crate) stack_size: Option<usize>,
     pub(crate) fresh_thread: bool,
+    /// Boxed: few have any.
+    pub(crate) links: Option<Box<Links>>,
+    pub(crate) filters: Option<Box<Filters>>,
 }
+
+/// What the user has to say about failures. Called on the service's thread only.
+#[derive(Default)]
+pub(crate) struct Filters {
+    pub(crate) fatal_if: Option<FatalIf>,
+    pub(crate) map_failure: Option<MapFailure>,
+}
+
+pub(crate) type FatalIf = Box<dyn Fn(&Failure) -> bool + Send + Sync>;
+pub(crate) type MapFailure = Box<dyn Fn(BoxError) -> ServiceResult + Send + Sync>;
 
 impl Spec {
     /// A service under a name: 1 to 64 bytes, no dot, white space or control character.
@@ -62,6 +77,8 @@ impl Spec {
             overlap_max: 0,
             stack_size: None,
             fresh_thread: false,
+            links: None,
+            filters: None,
         }
     }
 
@@ -128,7 +145,8 @@ impl Spec {
     }
 
     /// It may start again while up to `abandoned_max` incarnations that did not stop in time still
-    /// exist. Unless set it never runs twice at the same time.
+    /// exist. Unless set it never runs twice at the same time. A removal is over when all of them have
+    /// ended.
     pub fn allow_overlap(mut self, abandoned_max: usize) -> Spec {
         self.overlap_max = abandoned_max;
         self
@@ -145,6 +163,79 @@ impl Spec {
     pub fn fresh_thread(mut self) -> Spec {
         self.fresh_thread = true;
         self
+    }
+
+    /// It takes part in providing this value ([`Context::provide`](crate::Context::provide)); no other
+    /// service of its supervisor does. It is ready once it has provided all that it declares, or when
+    /// it says so.
+    pub fn provides<T: ?Sized + Send + Sync + 'static>(mut self, key: &Key<T>) -> Spec {
+        self.links_mut().provides.push(key.declared());
+        self
+    }
+
+    /// It is started only while this value is there, and gets it with
+    /// [`Context::get`](crate::Context::get). When the value goes or is replaced, the service is stopped
+    /// first, then what it depends on; it starts again when all it needs is back (juju's inputs).
+    /// None of that counts as a failure.
+    pub fn needs<T: ?Sized + Send + Sync + 'static>(mut self, key: &Key<T>) -> Spec {
+        self.links_mut().needs.push(key.declared());
+        self
+    }
+
+    /// As [`needs`](Spec::needs), but it runs without the value, too: it is started anew when the
+    /// value comes, is replaced or goes. Needed and wanted at once is needed.
+    pub fn wants<T: ?Sized + Send + Sync + 'static>(mut self, key: &Key<T>) -> Spec {
+        self.links_mut().wants.push(key.declared());
+        self
+    }
+
+    /// A failure for which `f` answers true takes the supervisor down, as
+    /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) does, before any limit or delay; and the failure is
+    /// what [`wait`](crate::Supervisor::wait) answers (juju's `IsFatal`). Asked on the service's thread,
+    /// after [`map_failure`](Spec::map_failure), about each error, panic, unwanted return and missed ready
+    /// timeout, also about an answer to a stop for a restart; never in a stop for good. If it panics,
+    /// that is told, and the failure is not fatal.
+    pub fn fatal_if(mut self, f: impl Fn(&Failure) -> bool + Send + Sync + 'static) -> Spec {
+        self.filters_mut().fatal_if = Some(Box::new(f));
+        self
+    }
+
+    /// Turns what `run` answers as an error into another answer: another error, an
+    /// [`Exit`](crate::Exit), or `Ok` (juju's filters). What is decided is decided by that answer. Called
+    /// on the service's thread, not for panics. The text of the error before stays in the chain of
+    /// the [`Failure`]. If it panics, that is told, and the error's own text is the failure.
+    ///
+    /// ```
+    /// use backstay::{Context, Exit, Restart, Spec};
+    ///
+    /// let spec = Spec::new("tail", |_: &Context| Err("end of file".into()))
+    ///     .restart(Restart::OnFailure)
+    ///     .map_failure(|error| match error.to_string().as_str() {
+    ///         "end of file" => Err(Exit::DoNotRestart.because(error).into()),
+    ///         _ => Err(error),
+    ///     });
+    /// # let app = backstay::Supervisor::new("app");
+    /// # let id = app.add_spec(spec)?;
+    /// # app.start()?;
+    /// # let end = app.wait_service(id, std::time::Duration::from_secs(5))?;
+    /// # assert!(matches!(end, backstay::End::Done));
+    /// # assert!(app.stop().is_empty());
+    /// # Ok::<(), backstay::Error>(())
+    /// ```
+    pub fn map_failure(
+        mut self,
+        f: impl Fn(BoxError) -> ServiceResult + Send + Sync + 'static,
+    ) -> Spec {
+        self.filters_mut().map_failure = Some(Box::new(f));
+        self
+    }
+
+    fn links_mut(&mut self) -> &mut Links {
+        self.links.get_or_insert_default()
+    }
+
+    fn filters_mut(&mut self) -> &mut Filters {
+        self.filters.get_or_insert_default()
     }
 
     /// The name it will be added under.
@@ -168,6 +259,18 @@ impl Spec {
         }
         if let Some(backoff) = &self.panic_backoff {
             backoff.check("panic_backoff").map_err(named)?;
+        }
+        if let Some(links) = &self.links {
+            let declared = [
+                ("provides", &links.provides),
+                ("needs", &links.needs),
+                ("wants", &links.wants),
+            ];
+            for (field, keys) in declared {
+                for key in keys {
+                    key.check(field).map_err(named)?;
+                }
+            }
         }
         match self.stack_size {
             Some(bytes) if bytes < STACK_SIZE_MIN => Err(named(Error::invalid(

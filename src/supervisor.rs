@@ -11,16 +11,17 @@ use crate::driver::board::Entry;
 use crate::driver::body::split;
 use crate::driver::core::{Core, Ended, Role};
 use crate::driver::request::{Ask, NewService};
-use crate::driver::view::{Readiness, readiness, report_below};
+use crate::driver::view::{Lookup, Readiness, look_up, readiness, report_below};
 use crate::driver::{mark, run_nested, run_root, start_root};
 use crate::error::{Error, ErrorKind, NotReady, ServiceResult};
 use crate::event::StopCause;
 use crate::id::{ChildId, ServiceId};
+use crate::key::{self, Key};
 use crate::link::cell::{CellData, ServiceCell, Waited};
 use crate::link::clock::{self, Clock};
 use crate::link::hub::Events;
 use crate::link::life::Wake;
-use crate::report::{End, Report, StopReport};
+use crate::report::{End, Report, State, StopReport};
 use crate::service::Service;
 use crate::spec::Spec;
 
@@ -133,7 +134,7 @@ impl Supervisor {
     /// # Errors
     /// See [`add_all`](Supervisor::add_all).
     pub fn add_spec(&self, spec: Spec) -> Result<ServiceId, Error> {
-        match self.add_all([spec])?.first() {
+        match self.add_checked(vec![spec], false)?.first() {
             Some(id) => Ok(*id),
             None => Err(Error::new(
                 ErrorKind::Gone,
@@ -151,10 +152,16 @@ impl Supervisor {
     /// |---|---|
     /// | [`BadName`](ErrorKind::BadName), [`DuplicateName`](ErrorKind::DuplicateName) | the name may not be used, or is taken |
     /// | [`Invalid`](ErrorKind::Invalid) | a field with an impossible value, or a supervisor that has a parent already |
+    /// | [`Cycle`](ErrorKind::Cycle) | services would need each other in a circle; the text has the names along it |
+    /// | [`MissingProvider`](ErrorKind::MissingProvider) | something is needed that no service provides, neither one of these nor one that is there already. [`add_spec`](Supervisor::add_spec) lets it wait |
     /// | [`Full`](ErrorKind::Full) | the bound of [`max_services`](SupervisorBuilder::max_services), or of the threads that the system allows |
     /// | [`Stopping`](ErrorKind::Stopping), [`Stopped`](ErrorKind::Stopped) | this supervisor takes no more services |
     pub fn add_all(&self, specs: impl IntoIterator<Item = Spec>) -> Result<Vec<ServiceId>, Error> {
-        let specs: Vec<Spec> = specs.into_iter().collect();
+        self.add_checked(specs.into_iter().collect(), true)
+    }
+
+    /// `complete`: what they need must have a provider.
+    fn add_checked(&self, specs: Vec<Spec>, complete: bool) -> Result<Vec<ServiceId>, Error> {
         if let Some(invalid) = &self.core.settings.invalid {
             return Err(invalid.clone());
         }
@@ -170,7 +177,7 @@ impl Supervisor {
                 NewService { policy, body }
             })
             .collect();
-        let answer = self.core.request(Ask::Add(services));
+        let answer = self.core.request(Ask::Add { services, complete });
         if answer.is_err() {
             adopted.iter().for_each(|core| core.disown());
         }
@@ -252,6 +259,71 @@ impl Supervisor {
             .and_then(|child| self.call(Ask::Restart(child)))
     }
 
+    /// The value of a key of this supervisor's services, from outside; waits until it is there. What
+    /// becomes of it later doesn't show here: a service that depends on it
+    /// [`needs`](Spec::needs) it.
+    ///
+    /// # Errors
+    ///
+    /// | kind | |
+    /// |---|---|
+    /// | [`Timeout`](ErrorKind::Timeout) | it isn't there in time; zero doesn't wait |
+    /// | [`Gone`](ErrorKind::Gone) | its provider was removed, is done, stopped or given up: nobody will provide it unless told to |
+    /// | [`Stopped`](ErrorKind::Stopped), [`Stopping`](ErrorKind::Stopping) | the supervisor has ended, or is stopping; or the calling service is |
+    /// | [`Invalid`](ErrorKind::Invalid) | the key is declared there with another type |
+    pub fn get<T: ?Sized + Send + Sync + 'static>(
+        &self,
+        key: &Key<T>,
+        timeout: Duration,
+    ) -> Result<Arc<T>, Error> {
+        let deadline = Clock::deadline(timeout);
+        let caller = mark::incarnation();
+        let waker: Arc<dyn Wake> = Arc::new(self.core.pulse_waker());
+        if let Some(caller) = &caller {
+            caller.life.on_stop_wake(Arc::downgrade(&waker));
+        }
+        let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
+        let refused = |kind, why: &str| {
+            let text = format!("{}: key {:?}: {why}", self.path(), key.name());
+            Err(Error::new(kind, text))
+        };
+        let mut had_provider = false;
+        loop {
+            let seen = self.core.board.pulse_count();
+            let never = match look_up(&self.core, key.declared(), &mut had_provider) {
+                Lookup::There(value) => match key::unwrap(&value) {
+                    Some(value) => return Ok(value),
+                    None => return refused(ErrorKind::Invalid, "it has another type"),
+                },
+                Lookup::OtherType(name) => {
+                    let why = format!("it has the type {name}");
+                    return refused(ErrorKind::Invalid, &why);
+                }
+                Lookup::Never => true,
+                Lookup::NotYet => false,
+            };
+            // First what holds for all of its services.
+            if self.core.is_over() {
+                return Err(Error::stopped(self.path()));
+            }
+            if self.core.board.state() == State::Stopping {
+                return refused(ErrorKind::Stopping, "the supervisor is stopping");
+            }
+            if never {
+                return refused(ErrorKind::Gone, "its provider is at rest or gone");
+            }
+            if stopping() {
+                return refused(
+                    ErrorKind::Stopping,
+                    "the service that waits is asked to stop",
+                );
+            }
+            if !self.core.board.wait_pulse(seen, deadline, stopping) {
+                return refused(ErrorKind::Timeout, "it was not provided in time");
+            }
+        }
+    }
+
     /// The service of that name, if there is one now.
     #[must_use]
     pub fn id(&self, name: &str) -> Option<ServiceId> {
@@ -297,7 +369,12 @@ impl Supervisor {
     }
 
     /// Waits until everything is ready, at every depth: services with a
-    /// [`ready_timeout`](Spec::ready_timeout) have called [`ready`](Context::ready), the others run.
+    /// [`ready_timeout`](Spec::ready_timeout) have called [`ready`](Context::ready); of the others
+    /// `run` has been entered on a thread of theirs. One that is restarted on the thread that it has
+    /// counts as up from that decision on, which is some microseconds before `run` is entered again; one
+    /// whose thread could not be had is missing.
+    ///
+    /// `Ok` tells of one moment: a service may fail in the next.
     ///
     /// # Errors
     /// Names who is missing and why: at the deadline, and early when a service is over before it
@@ -566,7 +643,9 @@ impl Context {
     ///
     /// A stop of the service reaches both. The incarnation has ended when `run` has returned and
     /// everything below it has ended; then the next one starts afresh and adds what it wants. If the
-    /// supervisor fails, the service is asked to stop, and that failure is its end.
+    /// supervisor fails, the service is asked to stop, and that failure is its end. In a
+    /// [`scope`](Context::scope) all of this holds for the scope: it returns when everything below it has
+    /// ended, and the next one may run another supervisor.
     ///
     /// ```
     /// use backstay::{Context, Supervisor};

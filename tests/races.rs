@@ -165,10 +165,12 @@ fn abandoned_by_hand_then_restarted_above() {
     let app = Supervisor::new("app");
     let sub = Supervisor::new("sub");
     let (tx, rx) = crossbeam_channel::bounded::<()>(0);
+    let (entered, runs) = crossbeam_channel::bounded::<()>(1);
     let x = sub
         .add_spec(
             Spec::new("x", move |ctx: &Context| {
                 if ctx.incarnation() == 1 {
+                    let _ = entered.send(());
                     let _ = rx.recv();
                 } else {
                     ctx.wait_stop();
@@ -180,9 +182,8 @@ fn abandoned_by_hand_then_restarted_above() {
         .unwrap();
     let id = app.add("sub", sub.clone()).unwrap();
     app.start().unwrap();
-    until("runs", || {
-        app.report().find("app.sub.x").unwrap().state() == State::Running
-    });
+    // Asked before it was entered it would not be abandoned.
+    runs.recv_timeout(MS(30_000)).unwrap();
     sub.stop_service(x).unwrap();
     until("abandoned", || {
         app.report().find("app.sub.x").unwrap().state() == State::Abandoned
@@ -391,4 +392,83 @@ fn overlap_is_used_up() {
     let old = gate.lock().unwrap().take();
     drop(old);
     app.stop();
+}
+
+/// An error whose `Drop` says so and waits.
+#[derive(Debug)]
+struct Holds {
+    dropping: crossbeam_channel::Sender<()>,
+    held: crossbeam_channel::Receiver<()>,
+}
+impl std::fmt::Display for Holds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Holds")
+    }
+}
+impl std::error::Error for Holds {}
+impl Drop for Holds {
+    fn drop(&mut self) {
+        let _ = self.dropping.send(());
+        // Until the other end is gone.
+        let _ = self.held.recv();
+    }
+}
+
+/// A service that has to drop an old error before it enters `run` in its third incarnation, on a
+/// thread that was started for it. Returns when it is about to.
+fn about_to_enter(
+    runs: &Arc<Mutex<Vec<u64>>>,
+) -> (Supervisor, ServiceId, crossbeam_channel::Sender<()>) {
+    let (release, held) = crossbeam_channel::bounded(0);
+    let (dropping, dropped) = crossbeam_channel::bounded(1);
+    let app = Supervisor::builder("app").limit(Limit::none()).build();
+    let app = app.unwrap();
+    let runs = runs.clone();
+    let service = move |ctx: &Context| {
+        runs.lock().unwrap().push(ctx.incarnation());
+        let (dropping, held) = (dropping.clone(), held.clone());
+        match ctx.incarnation() {
+            1 => Err(Holds { dropping, held }.into()),
+            2 => Err("again".into()),
+            _ => {
+                ctx.wait_stop();
+                Ok(())
+            }
+        }
+    };
+    let spec = Spec::new("a", service).fresh_thread();
+    let id = app.add_spec(spec).unwrap();
+    app.start().unwrap();
+    // Nobody subscribes and nobody looks before: the error is the thread's alone.
+    dropped.recv_timeout(common::PATIENCE).unwrap();
+    (app, id, release)
+}
+
+#[test]
+fn who_has_not_entered_run_is_not_up() {
+    let runs = Arc::default();
+    let (app, _, release) = about_to_enter(&runs);
+    let refused = app.wait_ready(MS(50)).unwrap_err();
+    assert_eq!(&*refused.missing()[0].0, "app.a", "{refused}");
+    assert_eq!(app.report().services()[0].state(), State::Starting);
+    assert_eq!(*runs.lock().unwrap(), [1, 2]);
+    drop(release);
+    app.wait_ready(common::PATIENCE).unwrap();
+    assert_eq!(app.report().services()[0].state(), State::Running);
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn who_is_stopped_before_it_has_entered_run_is_not_missing() {
+    let runs = Arc::default();
+    let (app, a, release) = about_to_enter(&runs);
+    app.stop_service(a).unwrap();
+    app.wait_ready(common::PATIENCE).unwrap();
+    drop(release);
+    let end = app.wait_service(a, common::PATIENCE).unwrap();
+    assert!(matches!(end, End::Stopped), "{end:?}");
+    app.start_service(a).unwrap();
+    app.wait_ready(common::PATIENCE).unwrap();
+    assert!(app.stop().is_empty());
+    assert_eq!(runs.lock().unwrap().last(), Some(&4));
 }

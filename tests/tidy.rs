@@ -12,14 +12,14 @@ use std::path::Path;
 const LEVELS: [&[&str]; 8] = [
     // Vocabulary: plain data.
     &[
-        "id", "error", "errors", "exit", "failure", "event", "report",
+        "id", "error", "errors", "exit", "failure", "key", "event", "report",
     ],
     // Pure and deterministic.
     &["machine"],
     // What a service's thread and its supervisor share.
     &["link"],
     // What a user implements and configures.
-    &["service", "context", "spec"],
+    &["service", "context", "spec", "trade"],
     // Threads.
     &["driver"],
     // The handle, and what configures it.
@@ -97,6 +97,7 @@ const MAKE_THREADS: &[&str] = &[
     "src/driver/stop.rs",
     "src/driver/thread.rs",
     "src/signals.rs",
+    "src/signals/hooks.rs",
 ];
 
 const fn ban(

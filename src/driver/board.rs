@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,6 +21,9 @@ pub const REMOVED_ENDS_MAX: usize = 256;
 
 pub(crate) struct Board {
     data: Mutex<BoardData>,
+    /// How many services are [entering](crate::link::cell::CellData::entering): missing, beside those
+    /// that the machine knows of. Raised before it is published that nobody is missing any more.
+    entering: AtomicUsize,
     /// Counts what `wait_ready` looks at; changes of anything below count, too.
     pulse: Mutex<u64>,
     pulsed: Condvar,
@@ -29,6 +33,7 @@ struct BoardData {
     state: State,
     entries: BTreeMap<ChildId, Entry>,
     names: HashMap<Arc<str>, ChildId>,
+    providers: HashMap<&'static str, ChildId>,
     /// How many services are expected to be up and aren't.
     missing: usize,
     early_ends: Vec<(Arc<str>, Arc<str>)>,
@@ -50,10 +55,12 @@ impl Board {
                 state: State::Waiting,
                 entries: BTreeMap::new(),
                 names: HashMap::new(),
+                providers: HashMap::new(),
                 missing: 0,
                 early_ends: Vec::new(),
                 removed_ends: VecDeque::new(),
             }),
+            entering: AtomicUsize::new(0),
             pulse: Mutex::new(0),
             pulsed: Condvar::new(),
         }
@@ -64,6 +71,9 @@ impl Board {
         for entry in entries {
             let id = entry.cell.id.child;
             data.names.insert(entry.cell.name.clone(), id);
+            for key in entry.cell.provides() {
+                data.providers.insert(key.name, id);
+            }
             data.entries.insert(id, entry);
         }
     }
@@ -77,6 +87,9 @@ impl Board {
             return (None, None);
         };
         data.names.remove(&entry.cell.name);
+        for key in entry.cell.provides() {
+            data.providers.remove(key.name);
+        }
         let oldest = if data.removed_ends.len() >= REMOVED_ENDS_MAX {
             data.removed_ends.pop_front()
         } else {
@@ -103,6 +116,13 @@ impl Board {
 
     pub(crate) fn entry(&self, id: ChildId) -> Option<Entry> {
         self.data.lock().entries.get(&id).cloned()
+    }
+
+    /// Who provides a key.
+    pub(crate) fn provider(&self, key: &str) -> Option<Entry> {
+        let data = self.data.lock();
+        let id = data.providers.get(key)?;
+        data.entries.get(id).cloned()
     }
 
     pub(crate) fn removed_end(&self, id: ChildId) -> Option<End> {
@@ -132,6 +152,19 @@ impl Board {
         news
     }
 
+    /// A service's cell says that it is entering, or no longer. True: nobody is any more, so that
+    /// somebody may be waiting for it.
+    pub(crate) fn count_entering(&self, was: bool, is: bool) -> bool {
+        match (was, is) {
+            (false, true) => {
+                self.entering.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+            (true, false) => self.entering.fetch_sub(1, Ordering::AcqRel) == 1,
+            (false, false) | (true, true) => false,
+        }
+    }
+
     /// A service is over and was never ready. The first [`EARLY_ENDS_MAX`] are remembered.
     pub(crate) fn add_early_end(&self, path: Arc<str>, why: Arc<str>) {
         let mut data = self.data.lock();
@@ -150,7 +183,7 @@ impl Board {
         let data = self.data.lock();
         Readiness {
             state: data.state,
-            missing: data.missing,
+            missing: data.missing + self.entering.load(Ordering::Acquire),
             early_ends: data.early_ends.clone(),
             nested: data
                 .entries

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use super::panic::{guarded, guarded_drop};
 use crate::link::clock::Clock;
 use crate::machine::message::Policy;
-use crate::machine::policy::{Backoff, PanicPolicy};
+use crate::machine::policy::{Backoff, PanicPolicy, Restart};
 use crate::service::Service;
-use crate::spec::Spec;
+use crate::spec::{Filters, Spec};
 use crate::supervisor::Supervisor;
 
 /// What a supervisor's builder sets for its services.
@@ -29,6 +29,9 @@ pub(crate) struct Body {
     pub(crate) supervisor_timeout: Option<Duration>,
     pub(crate) stack_size: Option<usize>,
     pub(crate) fresh_thread: bool,
+    pub(crate) filters: Option<Box<Filters>>,
+    /// Also `Ok` is a failure.
+    pub(crate) restarts_always: bool,
     /// It belongs to a supervisor now; a refused one goes back as it came.
     pub(crate) admitted: bool,
 }
@@ -48,6 +51,7 @@ pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
         significant: spec.significant,
         panic_policy: spec.panic_policy.unwrap_or(defaults.panic_policy),
         overlap_max: spec.overlap_max,
+        links: spec.links.map(|links| Arc::new(links.tidied())),
     };
     let body = Body {
         has_interrupt: spec.service.has_interrupt(),
@@ -59,6 +63,8 @@ pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
         },
         stack_size: spec.stack_size,
         fresh_thread: spec.fresh_thread,
+        filters: spec.filters,
+        restarts_always: spec.restart == Restart::Always,
         admitted: false,
     };
     (policy, body)
@@ -92,14 +98,15 @@ impl Body {
 
     fn drop_here(&mut self) -> Option<String> {
         let service = self.service.take()?;
+        let filters = self.filters.take();
         if !self.admitted {
-            return guarded_drop(service);
+            return guarded_drop((service, filters));
         }
         let retired = guarded(|| service.retire()).err();
         // A supervisor that doesn't run has services of its own, and somebody may still have a
         // handle to it.
         let below = service.as_supervisor().and_then(|s| s.core().close());
-        let dropped = guarded_drop((below, service));
+        let dropped = guarded_drop((below, service, filters));
         retired.or(dropped)
     }
 }

@@ -4,21 +4,19 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, bounded};
-use parking_lot::Mutex;
 
 use super::body::Body;
 use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
-use super::stop::Job as StopJob;
-use super::thread::{Job, Order, Seat};
+use super::stop::{Job as StopJob, say_late};
+use super::thread::Order;
+use super::view::reason;
 use crate::context::Incarnation;
-use crate::error::Error;
 use crate::event::{EventKind, StopCause};
-use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
-use crate::link::fact::{self, Fact, HookKind, HookTicket};
-use crate::link::life::{Handout, Life, Stop};
-use crate::machine::message::{Cause, Command, Note, Outcome};
+use crate::link::fact::{HookKind, HookTicket};
+use crate::link::life::{Handout, Stop};
+use crate::machine::message::{Cause, Command, Note};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
 
@@ -71,6 +69,7 @@ impl Run {
             // Noted before it was published.
             Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
+                self.log_end(self.cause_of_end(id, verdict));
                 let failure = self
                     .engine
                     .slots
@@ -78,101 +77,10 @@ impl Run {
                     .and_then(|s| s.last_failure.clone());
                 self.blamed = Some((verdict, failure));
             }
+            Command::Candidate { id } => self.note_candidate(id),
             Command::Abort { id } => self.abort(id),
             Command::Finish => self.finished = true,
         }
-    }
-
-    fn start(&mut self, id: ChildId, number: u64) {
-        self.take_down_below(id);
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
-            return;
-        };
-        let incarnation = Arc::new(Incarnation {
-            home,
-            number,
-            life: Life::new(),
-            below: Mutex::default(),
-        });
-        slot.incarnation = Some(incarnation.clone());
-        slot.ended_by = None;
-        let fresh = body.fresh_thread;
-        let job = Job {
-            incarnation,
-            body,
-            trash: std::mem::take(&mut slot.trash),
-        };
-        // A fresh thread lets go of the old one, which ends.
-        let seat = if fresh { None } else { slot.seat.take() };
-        let job = match seat {
-            None => job,
-            Some(seat) => match seat.order(Order::Run(job)) {
-                Ok(()) => {
-                    slot.seat = Some(seat);
-                    return;
-                }
-                Err(Order::Run(job)) => job,
-                Err(Order::Leave(_) | Order::Discard { .. }) => return,
-            },
-        };
-        match Seat::spawn(job, self.fence.clone()) {
-            Ok(seat) => slot.seat = Some(seat),
-            Err((error, Some(Order::Run(job)))) => {
-                self.could_not_start(id, number, &error, job);
-            }
-            // Nobody else could have taken it.
-            Err((_, Some(Order::Leave(_) | Order::Discard { .. }) | None)) => {}
-        }
-    }
-
-    /// The supervisor that the last incarnation ran below itself is not shown any more.
-    fn take_down_below(&mut self, id: ChildId) {
-        let slot = self.engine.slots.get_mut(&id);
-        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
-            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
-            self.set_aside(Remains {
-                supervisors,
-                ..Remains::default()
-            });
-        }
-    }
-
-    /// A failed start: dealt with in its turn like every other end.
-    fn could_not_start(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
-        let Some(slot) = self.engine.slots.get_mut(&id) else {
-            return;
-        };
-        slot.trash.extend(job.trash);
-        slot.seat = None;
-        let left = job.incarnation.life.finish();
-        let failure = Failure::new(FailureParts {
-            path: job.incarnation.home.path.clone(),
-            incarnation: number,
-            kind: FailureKind::Spawn,
-            message: error.to_string().into(),
-            location: None,
-            thread_name: None,
-            run_time: Duration::ZERO,
-            error: None,
-            trace: None,
-        });
-        debug_assert!(
-            left.discard.is_none(),
-            "asked to stop before it was started"
-        );
-        // Through the channel like every other end, so that it keeps nobody else waiting.
-        drop(self.line.facts.send(Fact::Ended(fact::Ended {
-            child: id,
-            incarnation: number,
-            outcome: Outcome::NoThread,
-            failure: Some(failure),
-            run_time: Duration::ZERO,
-            discarded: false,
-            stragglers: Vec::new(),
-        })));
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {
@@ -235,6 +143,7 @@ impl Run {
                 ticket: HookTicket {
                     incarnation: incarnation.clone(),
                     what,
+                    waits: false,
                 },
                 body,
                 fence: self.fence.clone(),
@@ -278,8 +187,12 @@ impl Run {
             return;
         };
         slot.seat = None;
-        slot.incarnation = None;
+        let incarnation = slot.incarnation.take();
+        self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
+        if incarnation.is_some_and(|i| i.life.has_late_hook()) {
+            say_late(home, number);
+        }
         self.left_behind.push((
             id,
             number,
@@ -330,18 +243,20 @@ impl Run {
     }
 
     fn forget(&mut self, id: ChildId) {
+        let slot = self.engine.slots.get(&id);
+        let has_keys = slot.is_some_and(|slot| slot.cell.trade.is_some());
         let remains = self.engine.forget(&self.core.board, id);
         self.left_behind.retain(|(c, _, _)| *c != id);
         let had_services = !remains.supervisors.is_empty();
         self.set_aside(remains);
-        if had_services {
-            // `wait_ready` may have been waiting for something below it.
+        if had_services || has_keys {
+            // Somebody may have been waiting for something below it, or for a value of it.
             self.core.pulse();
         }
     }
 
     /// Keeps what may not be dropped here until it is worth a thread.
-    fn set_aside(&mut self, mut remains: Remains) {
+    pub(super) fn set_aside(&mut self, mut remains: Remains) {
         // Without an error in it there is nothing of the user's in a failure.
         remains.failures.retain(|failure| failure.error().is_some());
         // A whole tree is worth it at once.
@@ -398,7 +313,7 @@ impl Run {
         std::process::abort();
     }
 
-    fn path_of(&self, id: ChildId) -> Arc<str> {
+    pub(super) fn path_of(&self, id: ChildId) -> Arc<str> {
         match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
             Some(home) => home.path.clone(),
             None => self.path.clone(),
@@ -413,6 +328,10 @@ impl Run {
                 path: self.path_of(id),
             },
             Cause::ReadyTimeout => StopCause::ReadyTimeout,
+            Cause::Input { key, provider } => StopCause::Input {
+                key: Arc::from(key),
+                path: self.path_of(provider),
+            },
             Cause::Nested => StopCause::Nested {
                 path: self.path_of(id),
             },
@@ -434,7 +353,8 @@ impl Run {
         let Some(home) = &slot.home else { return };
         let kind = match note {
             Note::Added => EventKind::Added,
-            Note::Started => EventKind::Started,
+            // Told when it has a thread.
+            Note::Started => return,
             Note::Ready => EventKind::Ready,
             Note::Done => EventKind::Done,
             Note::Removed => EventKind::Removed,
@@ -470,7 +390,7 @@ impl Run {
             },
             Note::EndedLate => EventKind::EndedLate,
             Note::Waiting => EventKind::Waiting {
-                reason: Arc::from("an input is missing"),
+                reason: reason(&self.core, &self.path, &slot.cell, &slot.cell.read()),
             },
         };
         home.emit(incarnation, kind);

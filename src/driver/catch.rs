@@ -38,6 +38,7 @@ impl Failure {
             thread_name: std::thread::current().name().map(Arc::from),
             run_time: Duration::ZERO,
             error: Some(error),
+            mapped_from: None,
             trace: None,
         })
     }
@@ -73,6 +74,7 @@ impl Failure {
                 thread_name: std::thread::current().name().map(Arc::from),
                 run_time: clock::now().saturating_duration_since(begun),
                 error: None,
+                mapped_from: None,
                 trace: caught.trace,
             })
         })

@@ -19,6 +19,7 @@ use super::inbox::Inbox;
 use super::request::{self, Answer, Ask, COMMANDS_MAX, Outcome, Ticket};
 use crate::error::{Error, ErrorKind};
 use crate::event::StopCause;
+use crate::failure::Failure;
 use crate::id::{ServiceId, SupervisorId};
 use crate::link::fact::Fact;
 use crate::link::hub::{Hub, Post};
@@ -48,9 +49,20 @@ pub(crate) struct Settings {
     pub(crate) defaults: Defaults,
     pub(crate) quiet_panics: bool,
     pub(crate) propagates_termination: bool,
+    pub(crate) rank_failures: Option<RankFailures>,
     /// Set by `Supervisor::new` with a bad name: shows at `add` and `start`.
     pub(crate) invalid: Option<Error>,
+    /// By the number of the signal; called while `run` is under way.
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) signal_hooks: Vec<(i32, SignalHook)>,
 }
+
+/// Called on a guarded thread only.
+pub(crate) type RankFailures = Arc<dyn Fn(&Failure) -> i32 + Send + Sync>;
+
+/// What a builder was given for a signal.
+#[cfg(all(unix, feature = "signals"))]
+pub(crate) type SignalHook = Box<dyn Fn(&Arc<Core>) + Send + Sync>;
 
 struct Desk {
     role: Role,
@@ -286,7 +298,7 @@ impl Core {
                 desk.stage = Stage::Running(other);
                 Err(Error::new(
                     ErrorKind::AlreadyRunning,
-                    format!("{}: the supervisor is running already", self.name),
+                    format!("{}: the supervisor is already started", self.name),
                 ))
             }
             Stage::Over => Err(Error::stopped(&self.name)),

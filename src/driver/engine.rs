@@ -15,6 +15,7 @@ use crate::context::{Home, Incarnation};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
 use crate::id::{ChildId, ServiceId};
+use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
 use crate::link::fact::Fact;
@@ -50,6 +51,8 @@ pub(crate) struct Slot {
     pub(crate) is_supervisor: bool,
     /// Its last incarnation ran a supervisor below itself, which is on the board.
     pub(crate) supervises: bool,
+    /// The thread of its current incarnation is new and has to say that it has entered `run`.
+    pub(crate) tells_entry: bool,
 }
 
 impl Slot {
@@ -65,7 +68,21 @@ impl Slot {
             ended_by: None,
             trash: Vec::new(),
             supervises: false,
+            tells_entry: false,
         }
+    }
+
+    /// Whether a start now takes a new thread: it has none, that of an incarnation which is being
+    /// abandoned, or one that is not to be kept.
+    pub(crate) fn needs_thread(&self) -> bool {
+        let fresh = self.body.as_ref().is_some_and(|body| body.fresh_thread);
+        fresh || self.seat.is_none() || self.incarnation.is_some()
+    }
+
+    /// Whatever its thread may still say: nobody waits for it to enter `run`.
+    pub(crate) fn leave_entry(&self, board: &Board) {
+        let was = self.cell.update(|data| std::mem::take(&mut data.entering));
+        board.count_entering(was, false);
     }
 
     pub(crate) fn set_failure(&mut self, failure: Failure) {
@@ -87,8 +104,9 @@ impl Engine {
     /// Checks a request against what is there. `Err` changes nothing.
     pub(crate) fn check(&self, ask: &Ask) -> Result<Option<Vec<ServiceId>>, Error> {
         match ask {
-            Ask::Add(services) => {
-                self.machine.admit(services.iter().map(|s| &s.policy))?;
+            Ask::Add { services, complete } => {
+                self.machine
+                    .admit(services.iter().map(|s| &s.policy), *complete)?;
                 Ok(None)
             }
             // What it asks for is so.
@@ -110,7 +128,7 @@ impl Engine {
     /// Takes a checked request; the input for the machine, and the answer.
     pub(crate) fn accept(&mut self, core: &Core, ask: Ask) -> (Input, Vec<ServiceId>) {
         match ask {
-            Ask::Add(services) => self.accept_services(core, services),
+            Ask::Add { services, .. } => self.accept_services(core, services),
             Ask::Remove(id) => (Input::RemovalRequested(id), Vec::new()),
             Ask::Stop(id) => (Input::StopRequested(id), Vec::new()),
             Ask::Start(id) => (Input::StartRequested(id), Vec::new()),
@@ -138,7 +156,8 @@ impl Engine {
                     child: ChildId(next),
                 };
                 next += 1;
-                let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), now));
+                let links = policy.links.clone();
+                let cell = Arc::new(ServiceCell::new(id, policy.name.clone(), links, now));
                 entries.push(Entry {
                     cell: cell.clone(),
                     nested: body.supervisor(),
@@ -185,7 +204,7 @@ impl Engine {
                         leftover.remains.push(Remains {
                             bodies: slot.body.take().into_iter().collect(),
                             failures: std::mem::take(&mut slot.trash),
-                            supervisors: Vec::new(),
+                            ..Remains::default()
                         });
                     }
                     let mut out = Vec::new();
@@ -208,6 +227,7 @@ impl Engine {
                 | Command::Hasten { .. }
                 | Command::Abandon { .. }
                 | Command::Blame { .. }
+                | Command::Candidate { .. }
                 | Command::Abort { .. }
                 | Command::Finish => {}
             }
@@ -231,7 +251,11 @@ impl Engine {
         if let Some(End::Removed { failure }) = evicted {
             remains.failures.extend(failure);
         }
-        slot.cell.update(|data| data.gone = Some(failure));
+        let was_entering = slot.cell.update(|data| {
+            data.gone = Some(failure);
+            std::mem::take(&mut data.entering)
+        });
+        board.count_entering(was_entering, false);
         remains.supervisors.extend(supervisor);
         remains.failures.append(&mut slot.trash);
         remains.failures.extend(slot.last_failure.take());
@@ -272,6 +296,7 @@ pub(crate) struct Remains {
     pub(crate) bodies: Vec<Arc<Body>>,
     pub(crate) failures: Vec<Failure>,
     pub(crate) supervisors: Vec<Supervisor>,
+    pub(crate) values: Vec<Value>,
 }
 
 impl Remains {
@@ -279,10 +304,11 @@ impl Remains {
         self.bodies.append(&mut other.bodies);
         self.failures.append(&mut other.failures);
         self.supervisors.append(&mut other.supervisors);
+        self.values.append(&mut other.values);
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bodies.len() + self.failures.len() + self.supervisors.len()
+        self.bodies.len() + self.failures.len() + self.supervisors.len() + self.values.len()
     }
 
     /// Drops everything here. The messages of `Drop`s that panicked come back.
@@ -290,6 +316,7 @@ impl Remains {
         let mut panics: Vec<String> = self.bodies.into_iter().filter_map(Body::discard).collect();
         panics.extend(self.failures.into_iter().filter_map(guarded_drop));
         panics.extend(self.supervisors.into_iter().filter_map(guarded_drop));
+        panics.extend(self.values.into_iter().filter_map(guarded_drop));
         panics
     }
 }

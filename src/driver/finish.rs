@@ -1,21 +1,32 @@
 //! The end of a run: what came of it, and putting everything away.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, bounded};
 
 use super::core::Ended;
 use super::inbox::Other;
 use super::panic::{self, Caught};
 use super::run::{Run, RunEnded};
+use super::stop::Job as StopJob;
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, StopCause};
-use crate::link::clock::Clock;
+use crate::id::ChildId;
+use crate::link::clock::{self, Clock};
 use crate::link::fact::Fact;
+use crate::link::hub::Emitter;
 use crate::link::life::Stop;
 use crate::machine::message::Verdict;
 use crate::machine::policy::DEFAULT_STOP_TIMEOUT;
 use crate::report::{State, StopReport, Unstopped};
+
+/// How many failures [`SupervisorBuilder::rank_failures`](crate::SupervisorBuilder::rank_failures) chooses from at the
+/// most, besides the first.
+pub const RANKED_MAX: usize = 64;
+
+/// How long that may take.
+pub const RANK_TIME_MAX: Duration = Duration::from_secs(1);
 
 impl Run {
     /// Whether nothing of this supervisor is needed again.
@@ -28,6 +39,82 @@ impl Run {
                 .life
                 .stop_terms()
                 .is_some_and(|(_, discard)| discard),
+        }
+    }
+
+    /// Another failure that would have ended it: one of those that `rank_failures` chooses from.
+    pub(super) fn note_candidate(&mut self, id: ChildId) {
+        if self.core.settings.rank_failures.is_none() || self.candidates.len() >= RANKED_MAX {
+            return;
+        }
+        let slot = self.engine.slots.get(&id);
+        if let (Some(failure), Some(_)) = (slot.and_then(|s| s.last_failure.clone()), &self.blamed)
+        {
+            self.candidates.push(failure);
+        }
+    }
+
+    /// Has the failures ranked that would each have ended it, if the user wants to say.
+    pub(super) fn choose_failure(&mut self) {
+        let Some(rank) = self.core.settings.rank_failures.clone() else {
+            return;
+        };
+        let Some((_, Some(first))) = &self.blamed else {
+            return;
+        };
+        if self.candidates.is_empty() {
+            return;
+        }
+        let mut failures = vec![first.clone()];
+        failures.extend(self.candidates.iter().cloned());
+        let (done, chosen) = bounded(1);
+        self.tree.stop_threads.push(StopJob::Rank {
+            failures,
+            rank,
+            emitter: self.emitter.clone(),
+            path: self.path.clone(),
+            done,
+        });
+        let until = self.patience(RANK_TIME_MAX);
+        let chosen = loop {
+            match self.inbox.wait_for(&chosen, until) {
+                Some(Other::Answer(chosen)) => break chosen,
+                Some(Other::Fact(fact)) => self.deal_with(fact),
+                None => break None,
+            }
+        };
+        // The others, and the first, may hold the last reference to a user's error.
+        let mut failures = std::mem::take(&mut self.candidates);
+        if let (Some(index), Some((_, blamed))) = (chosen, &mut self.blamed) {
+            if let Some(place) = index.checked_sub(1).and_then(|i| failures.get_mut(i)) {
+                if let Some(first) = blamed {
+                    std::mem::swap(first, place);
+                }
+            }
+        }
+        self.forgotten.failures.append(&mut failures);
+    }
+
+    /// Has the root of a tree write to the log why it begins to end. A record and no event: those who
+    /// follow events have the cause from each service that is stopped.
+    pub(super) fn log_end(&self, cause: StopCause) {
+        if self.above.is_none() {
+            let log_only = Emitter {
+                hubs: Arc::new([]),
+                post: self.tree.post.clone(),
+            };
+            log_only.emit(&self.path, 0, EventKind::Stopping { cause });
+        }
+    }
+
+    /// Why it ends by itself.
+    pub(super) fn cause_of_end(&self, id: ChildId, verdict: Verdict) -> StopCause {
+        let path = self.path_of(id);
+        match verdict {
+            Verdict::Stopped => self.stop_cause.clone(),
+            Verdict::AutoShutdown | Verdict::SignificantFailed => StopCause::AutoShutdown { path },
+            Verdict::LimitExceeded => StopCause::Limit,
+            Verdict::Terminated | Verdict::Escalated => StopCause::Terminated { path },
         }
     }
 
@@ -145,6 +232,7 @@ impl Run {
             slot.home = None;
             slot.incarnation = None;
             slot.seat = None;
+            slot.leave_entry(&self.core.board);
             if is_final {
                 remains.bodies.extend(slot.body.take());
                 remains.failures.append(&mut slot.trash);
@@ -161,20 +249,27 @@ impl Run {
         }
     }
 
+    /// That long from now, but not beyond a deadline of the stop.
+    fn patience(&self, time: Duration) -> Option<Instant> {
+        let above = self.above.as_ref().and_then(|context| {
+            let (deadline, _) = context.incarnation.life.stop_terms()?;
+            deadline
+        });
+        let own = self.tree.clock.instant(self.engine.machine.stop_deadline());
+        [Clock::deadline(time), self.core.stop_deadline(), above, own]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
     /// For `stop` to mean that the values are gone. A `Drop` that blocks is not waited for longer
     /// than a service would be, nor beyond a deadline that was set for the stop.
     fn wait_for_burial(&mut self, buried: &Receiver<Vec<String>>) -> Vec<String> {
-        let patience = Clock::deadline(DEFAULT_STOP_TIMEOUT);
+        let begun = clock::now();
         loop {
-            let above = self.above.as_ref().and_then(|context| {
-                let (deadline, _) = context.incarnation.life.stop_terms()?;
-                deadline
-            });
-            let own = self.tree.clock.instant(self.engine.machine.stop_deadline());
-            let until = [patience, self.core.stop_deadline(), above, own]
-                .into_iter()
-                .flatten()
-                .min();
+            let left =
+                DEFAULT_STOP_TIMEOUT.saturating_sub(clock::now().saturating_duration_since(begun));
+            let until = self.patience(left);
             match self.inbox.wait_for(buried, until) {
                 Some(Other::Answer(panics)) => return panics,
                 Some(Other::Fact(fact)) => self.deal_with(fact),

@@ -34,27 +34,24 @@ impl Watched for State {
 /// The supervisor's end.
 pub(crate) struct OrderSender(Arc<Slot>);
 
-/// The end of a thread that isn't there yet. Dropped it does nothing: the thread could not be
-/// started, and its order can be taken back.
-pub(crate) struct Unopened(Arc<Slot>);
-
 /// The thread's end.
 pub(crate) struct OrderReceiver {
     slot: Arc<Slot>,
     spin: Spin,
 }
 
-/// A way with its first order in it, so that a new thread need not wait for that.
-pub(crate) fn orders(first: Order) -> (OrderSender, Unopened) {
+/// A way to a thread that is about to be started.
+pub(crate) fn orders() -> (OrderSender, OrderReceiver) {
     let slot = Arc::new(Slot {
         state: Mutex::new(State {
-            order: Some(first),
+            order: None,
             closed: false,
             sleepers: Sleepers::default(),
         }),
-        news: AtomicBool::new(true),
+        news: AtomicBool::new(false),
     });
-    (OrderSender(slot.clone()), Unopened(slot))
+    let spin = Spin::default();
+    (OrderSender(slot.clone()), OrderReceiver { slot, spin })
 }
 
 impl Slot {
@@ -85,11 +82,6 @@ impl OrderSender {
         sleepers::wake(state);
         Ok(())
     }
-
-    /// The order that the thread hasn't taken.
-    pub(crate) fn take_back(self) -> Option<Order> {
-        self.0.close()
-    }
 }
 
 impl Drop for OrderSender {
@@ -100,15 +92,6 @@ impl Drop for OrderSender {
         state.closed = true;
         slot.news.store(true, Ordering::Release);
         sleepers::wake(state);
-    }
-}
-
-impl Unopened {
-    pub(crate) fn open(self) -> OrderReceiver {
-        OrderReceiver {
-            slot: self.0,
-            spin: Spin::default(),
-        }
     }
 }
 

@@ -22,7 +22,11 @@ pub const COMMANDS_MAX: usize = 64;
 
 /// What is asked for.
 pub(crate) enum Ask {
-    Add(Vec<NewService>),
+    /// `complete`: what they need must have a provider.
+    Add {
+        services: Vec<NewService>,
+        complete: bool,
+    },
     Remove(ChildId),
     Stop(ChildId),
     Start(ChildId),

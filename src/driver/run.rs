@@ -13,16 +13,16 @@ use super::stop::StopThreads;
 use super::{limits, panic};
 use crate::context::{Context, Home};
 use crate::error::{Error, ErrorKind};
-use crate::event::{Next, StopCause};
-use crate::failure::{Failure, FailureKind, FailureParts};
+use crate::event::StopCause;
+use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact};
 use crate::link::hub::{Emitter, Hub, Post};
 use crate::link::life::Wake;
-use crate::machine::message::{Command, End, Input, Note, Verdict};
+use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
-use crate::report::{State, Unstopped};
+use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
 
 /// What all supervisors of a tree share.
@@ -66,6 +66,8 @@ pub(super) struct Run {
     pub(super) left_behind: Vec<(ChildId, u64, Unstopped)>,
     pub(super) stop_cause: StopCause,
     pub(super) blamed: Option<(Verdict, Option<Failure>)>,
+    /// Failures that would have ended it as well; see `rank_failures`.
+    pub(super) candidates: Vec<Failure>,
     /// What is left of removed services; see [`Run::bury`].
     pub(super) forgotten: Remains,
     pub(super) finished: bool,
@@ -158,6 +160,7 @@ impl Run {
             left_behind: Vec::new(),
             stop_cause: StopCause::Ordered,
             blamed: None,
+            candidates: Vec::new(),
             forgotten: Remains::default(),
             finished: false,
         }
@@ -176,7 +179,10 @@ impl Run {
         let broken = panic::catch(false, || self.turns()).err();
         drop(watch);
         let result = match broken {
-            None => self.result(),
+            None => {
+                self.choose_failure();
+                self.result()
+            }
             Some(bug) => Err(self.break_off(&bug)),
         };
         self.end(result)
@@ -222,7 +228,8 @@ impl Run {
 
     fn ask_shutdown(&mut self, cause: StopCause, deadline: Option<std::time::Instant>) {
         if self.engine.machine.is_running() {
-            self.stop_cause = cause;
+            self.stop_cause = cause.clone();
+            self.log_end(cause);
         }
         let deadline = deadline.map_or(Moment::NEVER, |at| self.tree.clock.moment(at));
         self.step(Input::ShutdownRequested { deadline });
@@ -234,6 +241,7 @@ impl Run {
                 id: child,
                 incarnation,
             }),
+            Fact::Provided { child, incarnation } => self.show_values(child, incarnation),
             Fact::Ended(ended) => self.deal_with_end(ended),
             Fact::Cleared { child, incarnation } => {
                 self.left_behind
@@ -264,11 +272,32 @@ impl Run {
         }
     }
 
+    /// What a service has provided is there from now on.
+    fn show_values(&mut self, id: ChildId, number: u64) {
+        let slot = self.engine.slots.get(&id);
+        let incarnation = slot.and_then(|slot| slot.incarnation.as_ref());
+        let Some(incarnation) = incarnation.filter(|i| i.number == number) else {
+            return;
+        };
+        let Some(trade) = &incarnation.trade else {
+            return;
+        };
+        let keys = trade.shelf.show();
+        self.step(Input::Provided {
+            id,
+            incarnation: number,
+            keys,
+        });
+        // Somebody outside may be waiting for it.
+        self.core.pulse();
+    }
+
     fn deal_with_end(&mut self, ended: fact::Ended) {
         let fact::Ended {
             child,
             incarnation,
             outcome,
+            fatal,
             failure,
             run_time,
             discarded,
@@ -297,6 +326,7 @@ impl Run {
         });
         let end = End {
             outcome,
+            fatal,
             discarded,
             stragglers: !stragglers.is_empty(),
         };
@@ -335,7 +365,7 @@ impl Run {
     }
 
     fn check(&self, ask: &Ask) -> Result<Option<Vec<crate::ServiceId>>, Error> {
-        if let Ask::Add(services) = ask {
+        if let Ask::Add { services, .. } = ask {
             if !self.engine.machine.is_running() {
                 return Err(Error::new(
                     ErrorKind::Stopping,
@@ -387,110 +417,5 @@ impl Run {
         self.engine.machine.step(now, input, &mut self.out);
         self.note_failures();
         self.publish();
-    }
-
-    /// Notes the failures that are about to be announced, before anything is published; and makes
-    /// those that only the machine knows of: a return that was not wanted, a set-up that took too
-    /// long.
-    fn note_failures(&mut self) {
-        for command in &self.out {
-            let Command::Announce {
-                id,
-                incarnation,
-                note: Note::Failed { kind, next, .. },
-            } = command
-            else {
-                continue;
-            };
-            let Some(slot) = self.engine.slots.get_mut(id) else {
-                continue;
-            };
-            let message = match kind {
-                FailureKind::Returned => Some("returned unexpectedly"),
-                FailureKind::ReadyTimeout => Some("was not ready in time"),
-                // Told by the thread, or by who could not start one.
-                FailureKind::Error | FailureKind::Panic | FailureKind::Spawn => None,
-            };
-            if let (Some(message), Some(home)) = (message, &slot.home) {
-                let run_time = match &self.current {
-                    Some(current) if current.child == *id => current.run_time,
-                    Some(_) | None => Duration::ZERO,
-                };
-                let failure = Failure::new(FailureParts {
-                    path: home.path.clone(),
-                    incarnation: *incarnation,
-                    kind: *kind,
-                    message: message.into(),
-                    location: None,
-                    thread_name: Some(home.thread_name.clone()),
-                    run_time,
-                    error: None,
-                    trace: None,
-                });
-                slot.set_failure(failure);
-            }
-            if *next == Next::Stays {
-                slot.ended_by.clone_from(&slot.last_failure);
-            }
-        }
-    }
-
-    /// After the services' own entries, and before it is published that nobody is missing any more:
-    /// who waits for readiness must find these first.
-    fn note_early_ends(&self) {
-        for command in &self.out {
-            if let Command::EndedEarly { id } = command {
-                self.remember_early_end(*id);
-            }
-        }
-    }
-
-    fn publish(&mut self) {
-        // Whether what is below a service counts for `wait_ready` depends on the service.
-        let mut below_changed = false;
-        let clock = self.tree.clock;
-        let instant = |moment| clock.instant(moment);
-        // A service that changed twice is published twice: that is rare and harmless.
-        let machine = &mut self.engine.machine;
-        let changed: Vec<ChildId> = machine.take_changed().collect();
-        for id in changed {
-            let (Some(slot), Some(view)) =
-                (self.engine.slots.get(&id), self.engine.machine.view(id))
-            else {
-                continue;
-            };
-            below_changed |= slot.supervises || slot.is_supervisor;
-            slot.cell.update(|data| {
-                if data.incarnation != view.incarnation {
-                    data.status = None;
-                }
-                data.state = view.state;
-                data.incarnation = view.incarnation;
-                if let Some(since) = instant(view.since) {
-                    data.since = since;
-                }
-                data.next_start = view.next_start.and_then(instant);
-                data.starts = view.starts;
-                data.failures = view.failures;
-                data.panics = view.panics;
-                data.stop_timeouts = view.stop_timeouts;
-                data.missing = view.missing;
-                data.waiting_for = view.waiting_for.map(Arc::from);
-                // Never the last reference: the slot, or its trash, has the old one.
-                data.last_failure.clone_from(&slot.last_failure);
-            });
-        }
-        self.note_early_ends();
-        let machine = &self.engine.machine;
-        let state = if machine.is_paused() {
-            State::Paused
-        } else if machine.is_running() {
-            State::Running
-        } else {
-            State::Stopping
-        };
-        if self.core.board.set_state(state, machine.missing()) || below_changed {
-            self.core.pulse();
-        }
     }
 }

@@ -3,15 +3,20 @@
 //!
 //! At most [`STOP_THREADS_MAX`] at a time in a tree; the others wait in a queue, which is bounded
 //! by the number of services and their hooks. A job that blocks is the business of the deadline of
-//! the service it belongs to.
+//! the service it belongs to: a service that is abandoned leaves the thread of its job behind, too,
+//! which then counts no longer, so that jobs that hang never hold up the others for ever.
+//!
+//! A hook that waits past the deadline of its service is told, and called all the same when there is a
+//! thread: what it unblocks can still end. The stop signal itself never waits for a thread.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::body::Body;
-use super::core::Core;
+use super::core::{Core, RankFailures};
 use super::engine::Remains;
 use super::fence::Fence;
 use super::limits;
@@ -20,9 +25,11 @@ use super::panic::guarded_as;
 use crate::context::Home;
 use crate::event::EventKind;
 use crate::failure::Failure;
+use crate::id::ServiceId;
 use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::hub::Emitter;
 
-/// How many stop threads a tree may have at a time.
+/// How many stop threads a tree may have at a time, without those of abandoned services.
 pub const STOP_THREADS_MAX: usize = 64;
 
 /// The stack of a stop thread, in bytes: the same as a thread of Rust's standard library.
@@ -34,8 +41,25 @@ pub(crate) struct StopThreads {
 
 #[derive(Default)]
 struct State {
-    running: usize,
+    /// Who has not been left behind.
+    workers: Vec<Worker>,
+    workers_made: usize,
     queue: VecDeque<Job>,
+}
+
+struct Worker {
+    number: usize,
+    /// Of the job that it is at, if that is of one service.
+    whose: Option<Whose>,
+}
+
+/// Whose job it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A hook of this incarnation.
+    Incarnation(ServiceId, u64),
+    /// The values of this service, which has no incarnation any more.
+    Service(ServiceId),
 }
 
 /// Something to do on a stop thread.
@@ -58,6 +82,14 @@ pub(crate) enum Job {
         home: Arc<Home>,
         fence: Option<Arc<Fence>>,
     },
+    /// Choose among failures; answers which one, if the choice was made.
+    Rank {
+        failures: Vec<Failure>,
+        rank: RankFailures,
+        emitter: Emitter,
+        path: Arc<str>,
+        done: crossbeam_channel::Sender<Option<usize>>,
+    },
     /// Drop the values of all services of a supervisor that is over.
     Bury {
         remains: Remains,
@@ -74,45 +106,83 @@ impl StopThreads {
     }
 
     /// Has `job` done on a thread of its own, as soon as there is one. Never blocks.
-    pub(crate) fn push(self: &Arc<StopThreads>, job: Job) {
+    pub(crate) fn push(self: &Arc<StopThreads>, mut job: Job) {
         let mut state = self.state.lock();
-        if state.running >= STOP_THREADS_MAX {
-            state.queue.push_back(job);
-            return;
+        let is_full = state.workers.len() >= STOP_THREADS_MAX;
+        if let (true, Some(ticket)) = (is_full, job.ticket()) {
+            ticket.waits = true;
+            ticket.incarnation.life.hook_waits();
         }
-        state.running += 1;
         state.queue.push_back(job);
+        if !is_full {
+            self.hire(state);
+        }
+    }
+
+    /// A service is waited for no longer: who is busy with it doesn't count any more.
+    pub(crate) fn leave_behind(self: &Arc<StopThreads>, service: ServiceId, incarnation: u64) {
+        let own = [
+            Some(Whose::Incarnation(service, incarnation)),
+            Some(Whose::Service(service)),
+        ];
+        let mut state = self.state.lock();
+        let before = state.workers.len();
+        state.workers.retain(|worker| !own.contains(&worker.whose));
+        let vacant = before - state.workers.len();
+        let wanted = vacant.min(state.queue.len());
+        drop(state);
+        for _ in 0..wanted {
+            let state = self.state.lock();
+            if state.workers.len() < STOP_THREADS_MAX {
+                self.hire(state);
+            }
+        }
+    }
+
+    fn hire(self: &Arc<StopThreads>, mut state: MutexGuard<'_, State>) {
+        let number = state.workers_made;
+        state.workers_made += 1;
+        state.workers.push(Worker {
+            number,
+            whose: None,
+        });
         drop(state);
         let threads = self.clone();
         let spawned = limits::take_room().is_ok()
             && std::thread::Builder::new()
                 .name("backstay-stop".to_owned())
                 .stack_size(STACK_SIZE)
-                .spawn(move || threads.work())
+                .spawn(move || threads.work(number))
                 .is_ok();
         if !spawned {
-            self.without_thread();
+            self.without_thread(number);
         }
     }
 
-    fn work(&self) {
-        loop {
-            let mut state = self.state.lock();
-            let Some(job) = state.queue.pop_front() else {
-                state.running -= 1;
-                return;
-            };
-            drop(state);
+    fn work(&self, number: usize) {
+        while let Some(job) = self.next(number) {
             job.run();
         }
     }
 
+    /// `None`: there is nothing more to do, or it was left behind.
+    fn next(&self, number: usize) -> Option<Job> {
+        let mut state = self.state.lock();
+        let place = state.workers.iter().position(|w| w.number == number)?;
+        let next = state.queue.pop_front();
+        match &next {
+            Some(job) => state.workers[place].whose = job.whose(),
+            None => drop(state.workers.swap_remove(place)),
+        }
+        next
+    }
+
     /// No thread is to be had. If others run, they do the job; if not, only the stop signal goes
     /// out, and a value stays until its supervisor is dropped.
-    fn without_thread(&self) {
+    fn without_thread(&self, number: usize) {
         let mut state = self.state.lock();
-        state.running -= 1;
-        if state.running > 0 {
+        state.workers.retain(|worker| worker.number != number);
+        if !state.workers.is_empty() {
             return;
         }
         let jobs = std::mem::take(&mut state.queue);
@@ -124,6 +194,25 @@ impl StopThreads {
 }
 
 impl Job {
+    fn ticket(&mut self) -> Option<&mut HookTicket> {
+        match self {
+            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => Some(ticket),
+            Job::Discard { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
+        }
+    }
+
+    fn whose(&self) -> Option<Whose> {
+        match self {
+            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => {
+                let incarnation = &ticket.incarnation;
+                let service = incarnation.home.cell.id;
+                Some(Whose::Incarnation(service, incarnation.number))
+            }
+            Job::Discard { home, .. } => Some(Whose::Service(home.cell.id)),
+            Job::Bury { .. } | Job::Rank { .. } => None,
+        }
+    }
+
     fn run(self) {
         match self {
             Job::Hook {
@@ -141,6 +230,13 @@ impl Job {
                 discard(body, trash, &home);
                 drop(fence);
             }
+            Job::Rank {
+                failures,
+                rank,
+                emitter,
+                path,
+                done,
+            } => drop(done.send(highest(&failures, &rank, &emitter, &path))),
             Job::Bury {
                 remains,
                 core,
@@ -163,8 +259,38 @@ impl Job {
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
             Job::Bury { remains, .. } => std::mem::forget(remains),
+            // The supervisor has others of them all.
+            Job::Rank { .. } => {}
         }
     }
+}
+
+/// Which failure ranks highest, of equals the first. A panic is told, and decides nothing.
+fn highest(
+    failures: &[Failure],
+    rank: &RankFailures,
+    emitter: &Emitter,
+    path: &Arc<str>,
+) -> Option<usize> {
+    let ranked = guarded_as(false, || {
+        let ranks = failures.iter().map(|failure| rank(failure)).enumerate();
+        ranks.max_by_key(|&(place, rank)| (rank, Reverse(place)))
+    });
+    match ranked {
+        Ok(highest) => highest.map(|(place, _)| place),
+        Err(panic) => {
+            let message = Arc::from(format!("rank_failures: {panic}"));
+            emitter.emit(path, 0, EventKind::HookPanicked { message });
+            None
+        }
+    }
+}
+
+/// A hook that is called after the deadline, or hasn't been by then.
+pub(crate) fn say_late(home: &Home, incarnation: u64) {
+    let text = format!("all {STOP_THREADS_MAX} stop threads are busy: the stop hook comes late");
+    let text = Arc::from(text);
+    home.emit(incarnation, EventKind::Log { text });
 }
 
 fn give_up_hook(ticket: &HookTicket) {
@@ -177,6 +303,9 @@ fn give_up_hook(ticket: &HookTicket) {
 
 fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence>>) {
     let incarnation = ticket.incarnation.clone();
+    if ticket.waits && incarnation.life.hook_waits_no_longer() {
+        say_late(&incarnation.home, incarnation.number);
+    }
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
         ..Mark::default()

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
+use super::filter;
 use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
@@ -48,6 +49,8 @@ pub(crate) struct Job {
     /// Failures that nobody looks at any more. They hold the user's errors, so they are dropped
     /// here and not on the supervisor's thread.
     pub(crate) trash: Vec<Failure>,
+    /// The thread is new, and the service counts as up when it has entered `run`.
+    pub(crate) tells_entry: bool,
 }
 
 /// The supervisor's end of a service thread.
@@ -56,30 +59,23 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Starts a thread with its first job.
+    /// Starts a thread, which waits for its first order.
     ///
     /// # Errors
-    /// No thread can be had; names the limit, or what the system said.
-    pub(crate) fn spawn(
-        job: Job,
-        fence: Option<Arc<Fence>>,
-    ) -> Result<Seat, (Error, Option<Order>)> {
-        if let Err(full) = limits::take_room() {
-            return Err((full, Some(Order::Run(job))));
-        }
+    /// No thread can be had for this job; names the limit, or what the system said.
+    pub(crate) fn spawn(job: &Job, fence: Option<Arc<Fence>>) -> Result<Seat, Error> {
+        limits::take_room()?;
         let mut builder =
             std::thread::Builder::new().name(job.incarnation.home.thread_name.to_string());
         if let Some(bytes) = job.body.stack_size {
             builder = builder.stack_size(bytes);
         }
-        let (orders, unopened) = orders(Order::Run(job));
-        match builder.spawn(move || work(unopened.open(), fence)) {
-            Ok(_detached) => Ok(Seat { orders }),
-            Err(e) => {
-                let text = format!("could not start the thread: {e}");
-                Err((Error::new(ErrorKind::Spawn, text), orders.take_back()))
-            }
-        }
+        let (orders, receiver) = orders();
+        builder.spawn(move || work(receiver, fence)).map_err(|e| {
+            let text = format!("could not start the thread: {e}");
+            Error::new(ErrorKind::Spawn, text)
+        })?;
+        Ok(Seat { orders })
     }
 
     /// Gives an order to a thread that has done the one before. Never blocks.
@@ -125,6 +121,7 @@ fn run(job: Job) -> Then {
         incarnation,
         body,
         trash,
+        tells_entry,
     } = job;
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
@@ -135,6 +132,9 @@ fn run(job: Job) -> Then {
     discard_quietly(&incarnation, "drop", trash);
     let begun = clock::now();
     let result = if incarnation.life.enter() {
+        if tells_entry {
+            tell_entry(&incarnation);
+        }
         let context = Context::new(incarnation.clone());
         panic::catch(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
@@ -150,7 +150,8 @@ fn run(job: Job) -> Then {
         hooks,
     } = incarnation.life.finish();
     discard_quietly(&incarnation, "drop", hooks);
-    end.judge(result, run_time);
+    end.judge(result, run_time, &body);
+    end_trade(&incarnation);
     let leave = to_discard.is_some();
     if leave {
         // The supervisor's reference first: then ours is the last.
@@ -169,11 +170,41 @@ fn run(job: Job) -> Then {
     if leave { Then::Leave } else { Then::Stay }
 }
 
+/// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
+/// supervisor has nothing to decide about it.
+fn tell_entry(incarnation: &Incarnation) {
+    let home = &incarnation.home;
+    let entered = home.cell.update(|data| {
+        // Unless more has happened meanwhile.
+        let entered = data.incarnation == incarnation.number && data.entering;
+        if entered {
+            data.entering = false;
+            data.missing = false;
+            data.state = State::Running;
+        }
+        entered
+    });
+    let core = home.supervisor.core();
+    if core.board.count_entering(entered, false) {
+        core.pulse();
+    }
+}
+
 /// An order that the thread doesn't carry out any more, because it is on its way out.
 pub(super) fn refuse(order: Order) {
     match order {
-        Order::Run(job) => drop(TellEnd::new(job.incarnation)),
+        Order::Run(job) => {
+            end_trade(&job.incarnation);
+            drop(TellEnd::new(job.incarnation));
+        }
         Order::Leave(_) | Order::Discard { .. } => {}
+    }
+}
+
+/// Lets go of what the incarnation has provided and been provided with.
+fn end_trade(incarnation: &Incarnation) {
+    if let Some(trade) = &incarnation.trade {
+        discard_quietly(incarnation, "drop", trade.close());
     }
 }
 
@@ -203,6 +234,7 @@ impl TellEnd {
                 child: incarnation.home.cell.id.child,
                 incarnation: incarnation.number,
                 outcome: Outcome::Panic,
+                fatal: false,
                 failure: None,
                 run_time: Duration::ZERO,
                 discarded: false,
@@ -213,8 +245,9 @@ impl TellEnd {
         }
     }
 
-    /// What the answer means. Runs the user's `Display` and `source()`.
-    fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration) {
+    /// What the answer means. Runs the user's `Display` and `source()`, and what its spec says about
+    /// failures.
+    fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration, body: &Body) {
         self.ended.run_time = run_time;
         let below = std::mem::take(&mut *self.incarnation.below.lock());
         // What failed below is the end, whatever the service has answered.
@@ -225,16 +258,38 @@ impl TellEnd {
                 Ok(Err(error))
             }
         };
+        let filters = body.filters.as_deref();
+        let mut mapped_from = None;
+        let result = match (result, filters.and_then(|f| f.map_failure.as_ref())) {
+            (Ok(Err(error)), Some(map)) if !(error.is::<Stopping>() && self.was_asked()) => {
+                let (result, text) = filter::map_failure(&self.incarnation, map, error);
+                mapped_from = Some(text);
+                Ok(result)
+            }
+            (result, Some(_) | None) => result,
+        };
         let (outcome, failure) = match result {
             Ok(Ok(())) => (Outcome::Ok, None),
             // A wait that the stop cut short, handed on with `?`: exactly what was asked for.
             Ok(Err(error)) if error.is::<Stopping>() && self.was_asked() => (Outcome::Ok, None),
-            Ok(Err(error)) => judge_error(&self.incarnation, error, run_time),
+            Ok(Err(error)) => judge_error(&self.incarnation, error, run_time, mapped_from),
             Err(caught) => (
                 Outcome::Panic,
                 Some(panic_failure(&self.incarnation, caught, run_time)),
             ),
         };
+        if let Some(fatal_if) = filters.and_then(|f| f.fatal_if.as_ref()) {
+            let unwanted = body.restarts_always && !self.was_asked();
+            let judged = filter::judged(
+                &self.incarnation,
+                outcome,
+                failure.as_ref(),
+                unwanted,
+                run_time,
+            );
+            self.ended.fatal =
+                judged.is_some_and(|f| filter::is_fatal(&self.incarnation, fatal_if, &f));
+        }
         self.ended.outcome = outcome;
         self.ended.failure = failure;
         self.ended.stragglers = below.stragglers;
@@ -254,6 +309,7 @@ impl Drop for TellEnd {
                 child: self.incarnation.home.cell.id.child,
                 incarnation: self.incarnation.number,
                 outcome: Outcome::Ok,
+                fatal: false,
                 failure: None,
                 run_time: Duration::ZERO,
                 discarded: false,
@@ -276,21 +332,17 @@ impl Drop for TellEnd {
 }
 
 fn panic_failure(incarnation: &Incarnation, caught: Caught, run_time: Duration) -> Failure {
-    failure(
-        incarnation,
-        FailureKind::Panic,
-        caught.message,
-        run_time,
-        None,
-        caught.location,
-        caught.trace,
-    )
+    let mut parts = parts(incarnation, FailureKind::Panic, caught.message, run_time);
+    parts.location = caught.location.map(String::into_boxed_str);
+    parts.trace = caught.trace;
+    Failure::new(parts)
 }
 
 fn judge_error(
     incarnation: &Incarnation,
     error: BoxError,
     run_time: Duration,
+    mapped_from: Option<String>,
 ) -> (Outcome, Option<Failure>) {
     let path = &incarnation.home.path;
     let seen = guarded(|| {
@@ -301,15 +353,17 @@ fn judge_error(
             Some(errors) => errors.text_for(path),
             None => error.to_string(),
         };
-        (exit, inner, caught, message)
+        let lost = mapped_from.filter(|text| !filter::is_in_chain(&*error, text));
+        (exit, inner, caught, message, lost)
     });
-    let (exit, inner, caught, message) = match seen {
+    let (exit, inner, caught, message, mapped_from) = match seen {
         Ok(seen) => seen,
         Err(panic) => {
             incarnation
                 .home
                 .emit_hook_panic(incarnation.number, "display", &panic);
-            (None, None, None, "an error whose text panicked".to_owned())
+            let message = "an error whose text panicked".to_owned();
+            (None, None, None, message, None)
         }
     };
     match (exit, inner, caught) {
@@ -325,16 +379,10 @@ fn judge_error(
         }
         (exit, _, _) => {
             let outcome = exit.map_or(Outcome::Error, Outcome::Exit);
-            let failure = failure(
-                incarnation,
-                FailureKind::Error,
-                message,
-                run_time,
-                Some(error),
-                None,
-                None,
-            );
-            (outcome, Some(failure))
+            let mut parts = parts(incarnation, FailureKind::Error, message, run_time);
+            parts.error = Some(error);
+            parts.mapped_from = mapped_from.map(String::into_boxed_str);
+            (outcome, Some(Failure::new(parts)))
         }
     }
 }
@@ -353,35 +401,30 @@ fn caught_panic(
     } else {
         (message, Some(error))
     };
-    failure(
-        incarnation,
-        FailureKind::Panic,
-        message,
-        run_time,
-        error,
-        caught.location().map(str::to_owned),
-        caught.trace(),
-    )
+    let mut parts = parts(incarnation, FailureKind::Panic, message, run_time);
+    parts.error = error;
+    parts.location = caught.location().map(Box::from);
+    parts.trace = caught.trace();
+    Failure::new(parts)
 }
 
-fn failure(
+/// A failure of an incarnation, as far as it is known without its cause.
+pub(super) fn parts(
     incarnation: &Incarnation,
     kind: FailureKind,
     message: String,
     run_time: Duration,
-    error: Option<BoxError>,
-    location: Option<String>,
-    trace: Option<crate::failure::Trace>,
-) -> Failure {
-    Failure::new(FailureParts {
+) -> FailureParts {
+    FailureParts {
         path: incarnation.home.path.clone(),
         incarnation: incarnation.number,
         kind,
         message: message.into_boxed_str(),
-        location: location.map(String::into_boxed_str),
+        location: None,
         thread_name: Some(incarnation.home.thread_name.clone()),
         run_time,
-        error,
-        trace,
-    })
+        error: None,
+        mapped_from: None,
+        trace: None,
+    }
 }

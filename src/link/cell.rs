@@ -7,18 +7,41 @@ use std::time::Instant;
 use parking_lot::{Condvar, Mutex};
 
 use super::life::Wake;
+use super::shelf::Shelf;
 use super::{clock, spin};
 use crate::failure::Failure;
 use crate::id::ServiceId;
+use crate::key::{KeyDecl, Links};
+use crate::machine::message::{View, WaitsFor};
 use crate::report::{End, State};
 
 pub(crate) struct ServiceCell {
     pub(crate) id: ServiceId,
     pub(crate) name: Arc<str>,
+    /// Of a service that declares keys.
+    pub(crate) trade: Option<Box<Trade>>,
     data: Mutex<CellData>,
     changed: Condvar,
     /// Counts the updates, for a look without the lock.
     updates: AtomicUsize,
+}
+
+/// What a service gives and takes by key, as far as others see it.
+pub(crate) struct Trade {
+    pub(crate) links: Arc<Links>,
+    /// Of the last incarnation.
+    shelf: Mutex<Option<Arc<Shelf>>>,
+}
+
+impl Trade {
+    pub(crate) fn set_shelf(&self, shelf: Arc<Shelf>) {
+        let old = self.shelf.lock().replace(shelf);
+        drop(old);
+    }
+
+    pub(crate) fn shelf(&self) -> Option<Arc<Shelf>> {
+        self.shelf.lock().clone()
+    }
 }
 
 /// An entry, consistent in itself.
@@ -33,9 +56,12 @@ pub(crate) struct CellData {
     pub(crate) panics: u32,
     pub(crate) stop_timeouts: u32,
     pub(crate) missing: bool,
+    /// A thread is being started for the current incarnation and hasn't entered `run` yet. Counted by
+    /// the supervisor's board; whoever clears it counts it back.
+    pub(crate) entering: bool,
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
-    pub(crate) waiting_for: Option<Arc<str>>,
+    pub(crate) waiting_for: Option<WaitsFor>,
     /// Removed: ended, and its values dropped; with the failure that it ended by.
     pub(crate) gone: Option<Option<Failure>>,
     /// Its supervisor has ended for good.
@@ -43,10 +69,21 @@ pub(crate) struct CellData {
 }
 
 impl ServiceCell {
-    pub(crate) fn new(id: ServiceId, name: Arc<str>, now: Instant) -> ServiceCell {
+    pub(crate) fn new(
+        id: ServiceId,
+        name: Arc<str>,
+        links: Option<Arc<Links>>,
+        now: Instant,
+    ) -> ServiceCell {
         ServiceCell {
             id,
             name,
+            trade: links.map(|links| {
+                Box::new(Trade {
+                    links,
+                    shelf: Mutex::default(),
+                })
+            }),
             data: Mutex::new(CellData {
                 state: State::Waiting,
                 incarnation: 0,
@@ -57,6 +94,7 @@ impl ServiceCell {
                 panics: 0,
                 stop_timeouts: 0,
                 missing: true,
+                entering: false,
                 last_failure: None,
                 status: None,
                 waiting_for: None,
@@ -66,6 +104,10 @@ impl ServiceCell {
             changed: Condvar::new(),
             updates: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn provides(&self) -> &[KeyDecl] {
+        self.trade.as_ref().map_or(&[], |t| &t.links.provides)
     }
 
     /// Changes the entry and wakes who waits for it.
@@ -151,6 +193,24 @@ impl Wake for ServiceCell {
 }
 
 impl CellData {
+    /// What the supervisor has decided. An incarnation that `needs_thread` is up when that thread says
+    /// so.
+    pub(crate) fn set_state(&mut self, view: &View, needs_thread: bool) {
+        let started = self.incarnation != view.incarnation;
+        if started {
+            self.status = None;
+        }
+        let enters = if started { needs_thread } else { self.entering };
+        self.entering = enters && view.state == State::Running;
+        self.state = if self.entering {
+            State::Starting
+        } else {
+            view.state
+        };
+        self.missing = view.missing || self.entering;
+        self.incarnation = view.incarnation;
+    }
+
     /// How the service has ended, if it is at rest.
     pub(crate) fn end(&self) -> Option<End> {
         if let Some(failure) = &self.gone {

@@ -15,6 +15,8 @@ use crate::report::Unstopped;
 pub(crate) enum Fact {
     /// Said at most once by each incarnation.
     Ready { child: ChildId, incarnation: u64 },
+    /// There is something new on the incarnation's shelf. At most one is on its way.
+    Provided { child: ChildId, incarnation: u64 },
     /// Said exactly once by each incarnation: a drop guard sees to it.
     Ended(Ended),
     /// A supervisor that had left threads behind: they have ended.
@@ -35,6 +37,8 @@ pub(crate) struct Ended {
     pub(crate) child: ChildId,
     pub(crate) incarnation: u64,
     pub(crate) outcome: Outcome,
+    /// The spec's `fatal_if` says that this failure takes the supervisor down.
+    pub(crate) fatal: bool,
     /// What it answered, if that was not `Ok`.
     pub(crate) failure: Option<Failure>,
     pub(crate) run_time: Duration,
@@ -49,6 +53,8 @@ pub(crate) struct Ended {
 pub(crate) struct HookTicket {
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) what: HookKind,
+    /// No thread was free for it when it was handed out.
+    pub(crate) waits: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

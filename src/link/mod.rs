@@ -6,5 +6,6 @@ pub(crate) mod clock;
 pub(crate) mod fact;
 pub(crate) mod hub;
 pub(crate) mod life;
+pub(crate) mod shelf;
 pub(crate) mod sleepers;
 pub(crate) mod spin;

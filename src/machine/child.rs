@@ -1,11 +1,10 @@
 //! One service as the machine sees it: its phases, and what its end means.
 
-use super::message::{Cause, Outcome, Policy, View};
-use super::policy::{Backoff, Counted, Limiter, Restart};
-use super::restart::WaveId;
+use super::graph::{Rank, Version};
+use super::message::{Cause, Policy, View, WaitsFor};
+use super::policy::{Backoff, Counted, Limiter};
 use super::time::Moment;
-use crate::exit::Exit;
-use crate::failure::FailureKind;
+use super::wave::WaveId;
 use crate::report::State;
 
 /// What a service is doing, with all that belongs to it.
@@ -13,6 +12,7 @@ use crate::report::State;
 /// ```text
 ///            start                 end, again at once
 /// Waiting ----------> Running <---------------------------+
+/// Blocked               |                                 |
 ///    ^   start_service  |  | end, later                   |
 ///    |   restart        |  +-----> Backoff, Queued -------+ delay or pause over
 ///    |                  |  | end for good
@@ -30,6 +30,8 @@ pub(crate) enum Phase {
     /// Not started yet: the supervisor isn't running or pauses, or (`parked`) the service itself
     /// answered that an input is missing.
     Waiting { parked: bool },
+    /// It is to start when what it needs is there.
+    Blocked,
     /// It failed and starts again at `until`. `suspended`: by a pause of its own limit, which
     /// counts from zero then.
     Backoff { until: Moment, suspended: bool },
@@ -42,6 +44,8 @@ pub(crate) enum Phase {
     Resting(Rest),
     /// An incarnation runs, or is about to.
     Running(Readiness),
+    /// An incarnation runs and will be asked to stop, when those have ended that use what it provides.
+    Doomed { cause: Cause, fate: Fate },
     /// An incarnation was asked to stop.
     Stopping {
         asked: Moment,
@@ -50,7 +54,8 @@ pub(crate) enum Phase {
         fate: Fate,
     },
     /// An incarnation was asked to stop and didn't in time; or it is a supervisor that has ended
-    /// and left threads behind.
+    /// and left threads behind; or (`lingering`) it is to be removed, and older ones that it has
+    /// overlapped didn't end in time.
     Abandoned { fate: Fate },
     /// No incarnation; its values are being dropped. `abandoned`: for too long, and nobody waits
     /// for that any more.
@@ -127,6 +132,15 @@ impl Fate {
         self.is_start() || self == Fate::Judge
     }
 
+    /// As it is when the supervisor stops.
+    pub(crate) fn at_shutdown(self) -> Fate {
+        if self.may_start() {
+            Fate::STOPPED
+        } else {
+            self
+        }
+    }
+
     pub(crate) fn is_start(self) -> bool {
         match self {
             Fate::Start { .. } => true,
@@ -145,27 +159,46 @@ impl Phase {
             | Phase::Discarding { deadline, .. } => deadline,
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
+            | Phase::Doomed { .. }
             | Phase::Abandoned { .. } => return None,
         };
         (at != Moment::NEVER).then_some(at)
     }
 
     /// What a person would say that it waits for.
-    fn waiting_for(self) -> Option<&'static str> {
+    fn waiting_for(self) -> Option<WaitsFor> {
         match self {
-            Phase::Waiting { parked: false } => Some("its supervisor to start services"),
-            Phase::Waiting { parked: true } => Some("an input"),
-            Phase::Queued { .. } => Some("the end of the pause"),
-            Phase::Held => Some("the others that restart with it"),
+            Phase::Waiting { parked: false } => Some(WaitsFor::Supervisor),
+            Phase::Waiting { parked: true } => Some(WaitsFor::Change),
+            Phase::Blocked => Some(WaitsFor::Inputs),
+            Phase::Queued { .. } => Some(WaitsFor::EndOfPause),
+            Phase::Held => Some(WaitsFor::Others),
             Phase::Backoff { .. }
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => None,
+        }
+    }
+
+    /// It has an incarnation that is waited for.
+    pub(crate) fn is_running(self) -> bool {
+        match self {
+            Phase::Running(_) | Phase::Doomed { .. } | Phase::Stopping { .. } => true,
+            Phase::Waiting { .. }
+            | Phase::Blocked
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Held
+            | Phase::Resting(_)
+            | Phase::Abandoned { .. }
+            | Phase::Discarding { .. } => false,
         }
     }
 
@@ -173,6 +206,7 @@ impl Phase {
     pub(crate) fn is_alive(self) -> bool {
         match self {
             Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding {
                 abandoned: false, ..
@@ -181,6 +215,7 @@ impl Phase {
                 abandoned: true, ..
             }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -193,11 +228,14 @@ impl Phase {
     pub(crate) fn is_missing(self) -> bool {
         match self {
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(Readiness::Awaited { .. }) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
+            Phase::Doomed { fate, .. }
+            | Phase::Stopping { fate, .. }
+            | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Running(Readiness::Assumed | Readiness::Said)
             | Phase::Resting(_)
             | Phase::Discarding { .. } => false,
@@ -208,11 +246,14 @@ impl Phase {
     pub(crate) fn is_active(self) -> bool {
         match self {
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Running(_) => true,
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate.may_start(),
+            Phase::Doomed { fate, .. }
+            | Phase::Stopping { fate, .. }
+            | Phase::Abandoned { fate } => fate.may_start(),
             Phase::Resting(_) | Phase::Discarding { .. } => false,
         }
     }
@@ -222,15 +263,24 @@ impl Phase {
         match self {
             Phase::Stopping { fate, .. } => fate.is_start(),
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => false,
         }
     }
+}
+
+/// What is left to do with a removed service when its last thread has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Lingering {
+    /// Nothing has them any more but those threads.
+    pub(crate) discarded: bool,
 }
 
 /// What the machine knows of one service.
@@ -239,6 +289,11 @@ pub(crate) struct Child {
     pub(crate) policy: Policy,
     pub(crate) phase: Phase,
     pub(crate) since: Moment,
+    /// Its place in the order of starting.
+    pub(crate) rank: Rank,
+    /// Which values the last incarnation was started with, in the order of [`Links::inputs`]. Empty
+    /// without any.
+    pub(crate) seen: Vec<Version>,
     /// The number of the last incarnation that was started.
     pub(crate) incarnation: u64,
     /// Since when it has been ready, or supposed to be.
@@ -251,6 +306,8 @@ pub(crate) struct Child {
     pub(crate) supervising: bool,
     /// Abandoned incarnations that others have overlapped.
     pub(crate) leftovers: Vec<u64>,
+    /// It is being removed, its last incarnation has ended, and only leftovers still run.
+    pub(crate) lingering: Option<Lingering>,
     /// Failures in a row, for the delay; after panics apart if they have a backoff of their own.
     pub(crate) attempts: u32,
     pub(crate) panic_attempts: u32,
@@ -263,12 +320,14 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    pub(crate) fn new(policy: Policy, now: Moment) -> Child {
+    pub(crate) fn new(policy: Policy, rank: Rank, now: Moment) -> Child {
         Child {
             limiter: policy.limit.clone().map(Limiter::new).map(Box::new),
             policy,
             phase: Phase::Waiting { parked: false },
             since: now,
+            rank,
+            seen: Vec::new(),
             incarnation: 0,
             ready_since: None,
             ever_ready: false,
@@ -276,6 +335,7 @@ impl Child {
             wave: None,
             supervising: false,
             leftovers: Vec::new(),
+            lingering: None,
             attempts: 0,
             panic_attempts: 0,
             starts: 0,
@@ -287,7 +347,7 @@ impl Child {
 
     pub(crate) fn view(&self) -> View {
         let (state, next_start) = match self.phase {
-            Phase::Waiting { .. } | Phase::Held => (State::Waiting, None),
+            Phase::Waiting { .. } | Phase::Blocked | Phase::Held => (State::Waiting, None),
             Phase::Backoff {
                 until,
                 suspended: false,
@@ -303,7 +363,8 @@ impl Child {
             Phase::Running(Readiness::Assumed) => (State::Running, None),
             Phase::Running(Readiness::Awaited { .. }) => (State::Starting, None),
             Phase::Running(Readiness::Said) => (State::Ready, None),
-            Phase::Stopping { .. }
+            Phase::Doomed { .. }
+            | Phase::Stopping { .. }
             | Phase::Discarding {
                 abandoned: false, ..
             } => (State::Stopping, None),
@@ -329,6 +390,11 @@ impl Child {
     /// It must say that it is ready.
     pub(crate) fn says_ready(&self) -> bool {
         self.policy.ready_timeout.is_some()
+            || self
+                .policy
+                .links
+                .as_ref()
+                .is_some_and(|links| !links.provides.is_empty())
     }
 
     /// Its own stop timeout from now, but not beyond `hard`.
@@ -367,88 +433,5 @@ impl Child {
             (Some(long), Some(ready)) => now.since(ready) >= long,
             (Some(_) | None, Some(_) | None) => false,
         }
-    }
-}
-
-/// Whether a service was asked to stop before it ended.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Asked {
-    No,
-    ForRestart,
-    Final,
-}
-
-/// What the end of one incarnation means for its service. One table for all the systems: OTP's
-/// restart types, suture's sentinel errors, juju's errors and monogon's states are its rows.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) enum Directive {
-    /// What was planned when it was asked to stop.
-    AsAsked,
-    /// A failure: count it and start again.
-    Restart(FailureKind),
-    /// It stays, done.
-    Done { told: bool },
-    /// It leaves; with or without a failure to report.
-    Leave(Option<FailureKind>),
-    /// Start again after the first delay, uncounted.
-    Bounce,
-    /// Wait for an input to change.
-    Park,
-    /// Remove it.
-    Uninstall,
-    /// Take the tree down.
-    Terminate,
-}
-
-pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Directive {
-    match asked {
-        // In a final stop everything is only reported.
-        Asked::Final => return Directive::AsAsked,
-        // An explicit answer is honoured; an error or a panic is no second failure.
-        Asked::ForRestart => match outcome {
-            Outcome::Ok
-            | Outcome::Error
-            | Outcome::Panic
-            | Outcome::NoThread
-            | Outcome::Exit(Exit::Bounce) => {
-                return Directive::AsAsked;
-            }
-            Outcome::Exit(
-                Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing,
-            ) => {}
-        },
-        Asked::No => {}
-    }
-    match (outcome, restart) {
-        (
-            Outcome::Exit(Exit::TerminateTree),
-            Restart::Always | Restart::OnFailure | Restart::Never,
-        ) => Directive::Terminate,
-        (Outcome::Exit(Exit::Uninstall), Restart::Always | Restart::OnFailure | Restart::Never) => {
-            Directive::Uninstall
-        }
-        (Outcome::Exit(Exit::Missing), Restart::Always | Restart::OnFailure) => Directive::Park,
-        (Outcome::Exit(Exit::Bounce), Restart::Always | Restart::OnFailure) => Directive::Bounce,
-        (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => {
-            Directive::Done { told: true }
-        }
-        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => {
-            Directive::Leave(None)
-        }
-        (Outcome::Ok, Restart::Always) => Directive::Restart(FailureKind::Returned),
-        (Outcome::Ok, Restart::OnFailure) => Directive::Done { told: false },
-        (Outcome::Ok, Restart::Never) => Directive::Leave(None),
-        (Outcome::Error, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Error)
-        }
-        (Outcome::Error, Restart::Never) => Directive::Leave(Some(FailureKind::Error)),
-        (Outcome::Panic, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Panic)
-        }
-        (Outcome::Panic, Restart::Never) => Directive::Leave(Some(FailureKind::Panic)),
-        (Outcome::NoThread, Restart::Always | Restart::OnFailure) => {
-            Directive::Restart(FailureKind::Spawn)
-        }
-        (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
     }
 }

@@ -1,7 +1,8 @@
 //! What follows when an incarnation ends.
 
-use super::child::{Asked, Directive, Fate, Phase, Readiness, Rest, classify};
-use super::message::{Cause, Command, End, Note, Verdict};
+use super::child::{Fate, Lingering, Phase, Readiness, Rest};
+use super::classify::{Asked, Directive, classify};
+use super::message::{Cause, Command, End, Note, Outcome, Verdict};
 use super::policy::{AutoShutdown, Counted, Exceeded, PanicPolicy};
 use super::shutdown::Mode;
 use super::{Machine, Moment};
@@ -24,17 +25,26 @@ impl Machine {
             self.leftover_ended(id, incarnation, end.stragglers, out);
             return;
         }
+        if child.lingering.is_some() {
+            // Stale, like the phases without an incarnation below.
+            return;
+        }
+        if end.outcome == Outcome::NoThread {
+            // It was decided, and came to nothing.
+            child.starts = child.starts.saturating_sub(1);
+        }
         match child.phase {
-            Phase::Running(_) => self.ended_unasked(id, end, out),
+            Phase::Running(_) => self.ended_unasked(id, end, None, out),
+            Phase::Doomed { fate, .. } => self.ended_unasked(id, end, Some(fate), out),
             Phase::Stopping {
                 fate: Fate::Judge, ..
-            } => self.ended_unasked(id, end, out),
+            } => self.ended_unasked(id, end, None, out),
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
             }
             Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
-                self.ended_unasked(id, end, out);
+                self.ended_unasked(id, end, None, out);
             }
             Phase::Abandoned { fate } if !end.stragglers => {
                 self.announce(id, Note::EndedLate, out);
@@ -44,6 +54,7 @@ impl Machine {
             Phase::Abandoned { .. } => {}
             // Stale: an incarnation ends once.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -63,17 +74,28 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        let Some(place) = child.leftovers.iter().position(|&l| l == incarnation) else {
-            return;
-        };
-        if !stragglers {
-            child.leftovers.remove(place);
+        if child.leftovers.contains(&incarnation) && !stragglers {
             out.push(Command::Announce {
                 id,
                 incarnation,
                 note: Note::EndedLate,
             });
-            self.overlap(id, out);
+            self.leftover_gone(id, incarnation, out);
+        }
+    }
+
+    fn leftover_gone(&mut self, id: ChildId, incarnation: u64, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else {
+            return;
+        };
+        child.leftovers.retain(|&l| l != incarnation);
+        let was_last = child.leftovers.is_empty();
+        match child.lingering.filter(|_| was_last) {
+            None => self.overlap(id, out),
+            Some(Lingering { discarded }) => {
+                child.lingering = None;
+                self.remove(id, discarded, out);
+            }
         }
     }
 
@@ -82,20 +104,24 @@ impl Machine {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
-        if child.incarnation != incarnation || child.leftovers.contains(&incarnation) {
-            child.leftovers.retain(|&l| l != incarnation);
-            self.overlap(id, out);
+        if child.leftovers.contains(&incarnation) {
+            self.leftover_gone(id, incarnation, out);
+            return;
+        }
+        if child.incarnation != incarnation || child.lingering.is_some() {
             return;
         }
         match child.phase {
             Phase::Abandoned { fate } => self.settle_late(id, fate, false, out),
             // An overlap: the next incarnation's business.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding { .. } => {}
         }
@@ -116,11 +142,13 @@ impl Machine {
             // Nobody asked for it.
             Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. } => {}
         }
     }
@@ -146,7 +174,13 @@ impl Machine {
         let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
         // Told to drop its values it can only go, whatever it answered.
         let goes = fate == Fate::Remove && end.discarded;
-        let fate = match classify(end.outcome, child.policy.restart, asked) {
+        let directive = classify(end.outcome, child.policy.restart, asked);
+        // What is fatal is so as the answer to a stop for a restart, too.
+        let directive = match (end.fatal, asked) {
+            (true, Asked::ForRestart) => Directive::Terminate,
+            (true, Asked::Final | Asked::No) | (false, _) => directive,
+        };
+        let fate = match directive {
             Directive::AsAsked | Directive::Bounce => fate,
             Directive::Done { told } => self.done(id, told),
             Directive::Park => Fate::Park,
@@ -162,7 +196,14 @@ impl Machine {
         self.settle_or_wait(id, fate, end, out);
     }
 
-    fn ended_unasked(&mut self, id: ChildId, end: End, out: &mut Vec<Command>) {
+    /// `planned`: what was to become of it, had it been asked.
+    fn ended_unasked(
+        &mut self,
+        id: ChildId,
+        end: End,
+        planned: Option<Fate>,
+        out: &mut Vec<Command>,
+    ) {
         self.put(id, Phase::Held);
         let Some(child) = self.children.get_mut(&id) else {
             return;
@@ -174,6 +215,11 @@ impl Machine {
         // While the supervisor stops, nobody starts again and nothing counts.
         let running = self.mode == Mode::Running;
         let (fate, over) = match directive {
+            Directive::Restart(kind) | Directive::Leave(Some(kind)) if end.fatal => {
+                self.count_failure(id, kind);
+                self.announce_failed(id, kind, Next::Ends, out);
+                (self.terminate(id, out), None)
+            }
             Directive::Restart(kind) if running => self.failed(id, kind, out),
             Directive::Restart(kind) => {
                 self.count_failure(id, kind);
@@ -217,6 +263,16 @@ impl Machine {
             }
             // Not in this table's rows for an unasked end.
             Directive::AsAsked => (Fate::STOPPED, None),
+        };
+        let (fate, over) = match planned {
+            // Without its values it can only go.
+            Some(_) if end.discarded => (Fate::Remove, None),
+            // Ordered: what it has ended by changes nothing.
+            Some(planned) if planned != Fate::Judge => match self.mode {
+                Mode::Running => (planned, None),
+                Mode::Idle | Mode::Stopping(_) | Mode::Ended => (planned.at_shutdown(), None),
+            },
+            Some(_) | None => (fate, over),
         };
         if early && over.is_some() {
             out.push(Command::EndedEarly { id });
@@ -296,6 +352,10 @@ impl Machine {
                 }
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
+            // One has changed since it was started.
+            Fate::Park if self.mode == Mode::Running && self.is_stale(id) => {
+                self.start_when_allowed(id, Moment::START, out);
+            }
             Fate::Park if self.mode == Mode::Running => {
                 self.put(id, Phase::Waiting { parked: true });
                 self.announce(id, Note::Waiting, out);
@@ -310,23 +370,32 @@ impl Machine {
                 }
                 out.push(Command::Release { id });
             }
-            Fate::Remove if discarded => {
-                self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
-                self.forget(id, out);
-            }
-            Fate::Remove => self.discard(id, out),
+            Fate::Remove => self.remove(id, discarded, out),
         }
     }
 
-    /// Has the values of a service without an incarnation dropped.
-    pub(super) fn discard(&mut self, id: ChildId, out: &mut Vec<Command>) {
-        let Some(child) = self.children.get(&id) else {
+    /// Has the values of a service without an incarnation dropped, unless they are, and forgets it. Not
+    /// before every thread of it has ended: they have its values, too, and one that ends late is told.
+    pub(super) fn remove(&mut self, id: ChildId, discarded: bool, out: &mut Vec<Command>) {
+        let Some(child) = self.children.get_mut(&id) else {
             return;
         };
+        if !child.leftovers.is_empty() {
+            child.lingering = Some(Lingering { discarded });
+            self.held.remove(&self.rank(id));
+            self.put(id, Phase::Abandoned { fate: Fate::Remove });
+            out.push(Command::Release { id });
+            return;
+        }
+        if discarded {
+            self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
+            self.forget(id, out);
+            return;
+        }
         let asked = self.now;
         let timeout = child.policy.drop_timeout();
         let deadline = asked.plus(timeout).min(self.mode.hard_deadline());
-        self.held.remove(&id);
+        self.held.remove(&child.rank);
         self.put(
             id,
             Phase::Discarding {
@@ -360,6 +429,10 @@ impl Machine {
     }
 
     fn terminate(&mut self, id: ChildId, out: &mut Vec<Command>) -> Fate {
+        if let Mode::Stopping(_) = self.mode {
+            // Somebody else's failure came first; the driver decides which one is told.
+            out.push(Command::Candidate { id });
+        }
         self.begin_shutdown(
             Verdict::Terminated,
             Cause::Terminated(id),
@@ -576,7 +649,7 @@ impl Machine {
                 self.restart_set(id, not_before, false, Cause::ReadyTimeout, out);
             }
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
-                self.ask(id, Cause::ReadyTimeout, fate, out);
+                self.ask_after_users(id, Cause::ReadyTimeout, fate, out);
             }
         }
     }

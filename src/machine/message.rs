@@ -13,6 +13,7 @@ use crate::event::Next;
 use crate::exit::Exit;
 use crate::failure::FailureKind;
 use crate::id::ChildId;
+use crate::key::Links;
 use crate::report::State;
 
 /// How a supervisor treats its services.
@@ -25,6 +26,8 @@ pub(crate) struct Config {
     pub(crate) stop_timeout: Option<Duration>,
     pub(crate) auto_shutdown: AutoShutdown,
     pub(crate) services_max: usize,
+    /// Before a service that was stopped for an input starts again.
+    pub(crate) bounce_delay: Duration,
     pub(crate) seed: u64,
 }
 
@@ -48,6 +51,8 @@ pub(crate) struct Policy {
     pub(crate) panic_policy: PanicPolicy,
     /// How many abandoned incarnations may still exist when it starts again.
     pub(crate) overlap_max: usize,
+    /// Boxed: few have any.
+    pub(crate) links: Option<Arc<Links>>,
 }
 
 impl Policy {
@@ -72,6 +77,8 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct End {
     pub(crate) outcome: Outcome,
+    /// Its failure is to take the supervisor down.
+    pub(crate) fatal: bool,
     /// Its values were dropped on the way out.
     pub(crate) discarded: bool,
     /// It was a supervisor that had to leave threads behind; `Cleared` follows when they have ended.
@@ -92,6 +99,12 @@ pub(crate) enum Input {
     SaidReady {
         id: ChildId,
         incarnation: u64,
+    },
+    /// There are values of these keys now, or others than before.
+    Provided {
+        id: ChildId,
+        incarnation: u64,
+        keys: Vec<&'static str>,
     },
     /// An incarnation has ended: run and every hook have returned.
     Ended {
@@ -180,6 +193,10 @@ pub(crate) enum Command {
         id: ChildId,
         verdict: Verdict,
     },
+    /// While it ends because of a failure, this service has failed so by itself, too.
+    Candidate {
+        id: ChildId,
+    },
     /// A panic that ends the process.
     Abort {
         id: ChildId,
@@ -224,6 +241,11 @@ pub(crate) enum Cause {
     ReadyTimeout,
     /// The supervisor that it runs below itself has failed.
     Nested,
+    /// A value that it needs or wants goes, comes or is replaced.
+    Input {
+        key: &'static str,
+        provider: ChildId,
+    },
     /// The supervisor was told to stop; the driver knows by whom.
     Shutdown,
     Limit,
@@ -262,5 +284,19 @@ pub(crate) struct View {
     /// Not up yet, and expected to be.
     pub(crate) missing: bool,
     /// What it waits for, if it waits.
-    pub(crate) waiting_for: Option<&'static str>,
+    pub(crate) waiting_for: Option<WaitsFor>,
+}
+
+/// What a service waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum WaitsFor {
+    /// Its supervisor isn't running, or pauses.
+    Supervisor,
+    /// What it needs.
+    Inputs,
+    /// It answered that an input is missing: any change of one.
+    Change,
+    EndOfPause,
+    /// Those that restart with it.
+    Others,
 }

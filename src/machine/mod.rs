@@ -9,8 +9,11 @@
 //! Every incarnation has a number, and every input about one carries it: what comes from an
 //! incarnation that isn't the service's any more is stale and changes nothing.
 
+mod admission;
 pub(crate) mod child;
+mod classify;
 mod end;
+mod graph;
 pub(crate) mod message;
 pub(crate) mod policy;
 mod request;
@@ -18,6 +21,7 @@ mod restart;
 mod shutdown;
 pub(crate) mod strategy;
 pub(crate) mod time;
+mod wave;
 
 #[cfg(test)]
 mod tests;
@@ -25,12 +29,14 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use admission::Admission;
 use child::{Child, Fate, Phase, Readiness, Rest};
+use graph::{Graph, Rank};
 use message::{Cause, Command, Config, Input, Note, Policy, View};
 use policy::{AutoShutdown, Limiter, Random, Restart};
-use restart::{Wave, WaveId};
 use shutdown::Mode;
 use time::Moment;
+use wave::{Wave, WaveId};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::ChildId;
@@ -44,18 +50,21 @@ pub(crate) struct Machine {
     config: Config,
     mode: Mode,
     now: Moment,
-    /// In order of adding, which is the order of starting.
     /// Boxed, because a map that is filled in order leaves half of its nodes' places empty.
     children: BTreeMap<ChildId, Box<Child>>,
     names: HashMap<Arc<str>, ChildId>,
     groups: HashMap<Arc<str>, BTreeSet<ChildId>>,
+    /// All of them, in the order of starting.
+    order: BTreeSet<Rank>,
+    places_made: u64,
+    graph: Graph,
     next_id: u64,
     /// Exactly the `Phase::timer` of every child that has one.
     timers: BTreeSet<(Moment, ChildId)>,
     /// Until when the supervisor starts nothing.
     paused_until: Option<Moment>,
     /// Who starts when the pause is over.
-    held: BTreeSet<ChildId>,
+    held: BTreeSet<Rank>,
     limiter: Limiter,
     limit_clock: LimitClock,
     random: Random,
@@ -66,6 +75,9 @@ pub(crate) struct Machine {
     moved_waves: Vec<WaveId>,
     /// The deadline of the last stop.
     stop_by: Moment,
+    /// Of a stop of all at once: how many use what a service provides, and whom nobody uses any more.
+    stop_users: HashMap<ChildId, usize>,
+    freed: Vec<ChildId>,
     counts: Counts,
     changed: Vec<ChildId>,
 }
@@ -149,6 +161,9 @@ impl Machine {
             children: BTreeMap::new(),
             names: HashMap::new(),
             groups: HashMap::new(),
+            order: BTreeSet::new(),
+            places_made: 0,
+            graph: Graph::default(),
             next_id: 0,
             timers: BTreeSet::new(),
             paused_until: None,
@@ -158,6 +173,8 @@ impl Machine {
             waves_made: 0,
             moved_waves: Vec::new(),
             stop_by: Moment::NEVER,
+            stop_users: HashMap::new(),
+            freed: Vec::new(),
             counts: Counts::default(),
             changed: Vec::new(),
         }
@@ -179,6 +196,11 @@ impl Machine {
             Input::StartRequested(id) => self.start_requested(id, out),
             Input::RestartRequested(id) => self.restart_requested(id, out),
             Input::SaidReady { id, incarnation } => self.said_ready(id, incarnation, out),
+            Input::Provided {
+                id,
+                incarnation,
+                keys,
+            } => self.provided(id, incarnation, &keys, out),
             Input::Ended {
                 id,
                 incarnation,
@@ -192,8 +214,10 @@ impl Machine {
             Input::Ticked => {}
         }
         self.pass_time(out);
+        self.advance_inputs(out);
         self.advance_waves(out);
         self.advance_shutdown(out);
+        debug_assert!(self.moved_waves.is_empty(), "a wave was left behind");
     }
 
     /// When `Input::Ticked` is due, if nothing else happens before.
@@ -230,10 +254,15 @@ impl Machine {
     /// Whether it is being removed.
     pub(crate) fn is_leaving(&self, id: ChildId) -> bool {
         match self.children.get(&id).map(|c| c.phase) {
-            Some(Phase::Stopping { fate, .. } | Phase::Abandoned { fate }) => fate == Fate::Remove,
+            Some(
+                Phase::Doomed { fate, .. }
+                | Phase::Stopping { fate, .. }
+                | Phase::Abandoned { fate },
+            ) => fate == Fate::Remove,
             Some(Phase::Discarding { .. }) => true,
             Some(
                 Phase::Waiting { .. }
+                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held
@@ -273,17 +302,19 @@ impl Machine {
             .collect()
     }
 
-    /// Whether all of these may be added at once. Changes nothing.
+    /// Whether all of these may be added at once. Changes nothing. `complete`: what they need must have
+    /// a provider.
     ///
     /// # Errors
     /// Names the field and the service that is refused.
     pub(crate) fn admit<'a>(
-        &self,
-        policies: impl ExactSizeIterator<Item = &'a Policy>,
+        &'a self,
+        policies: impl ExactSizeIterator<Item = &'a Policy> + Clone,
+        complete: bool,
     ) -> Result<(), Error> {
         let added = policies.len();
         let mut fresh: HashMap<&str, ()> = HashMap::with_capacity(added);
-        for policy in policies {
+        for policy in policies.clone() {
             let name = &*policy.name;
             if self.names.contains_key(name) || fresh.insert(name, ()).is_some() {
                 return Err(Error::new(
@@ -311,26 +342,49 @@ impl Machine {
                 format!("max_services: the bound of {max} services is reached"),
             ));
         }
-        Ok(())
+        if policies.clone().all(|policy| policy.links.is_none()) {
+            return Ok(());
+        }
+        Admission::check(self, policies.collect(), complete)
     }
 
     fn added(&mut self, policies: Vec<Policy>, out: &mut Vec<Command>) {
+        let first = self.next_id;
         for policy in policies {
-            let id = ChildId(self.next_id);
-            self.next_id += 1;
-            self.names.insert(policy.name.clone(), id);
-            if let Some(group) = &policy.group {
-                self.groups.entry(group.clone()).or_default().insert(id);
-            }
-            let child = Child::new(policy, self.now);
-            self.counts.replace(Counts::default(), Counts::of(&child));
-            self.children.insert(id, Box::new(child));
-            self.changed.push(id);
-            if self.mode == Mode::Running {
-                self.announce_added(id, out);
-                self.start_when_allowed(id, Moment::START, out);
-            }
+            self.enter(policy);
         }
+        let new = (first..self.next_id).map(ChildId);
+        self.place(new.clone().collect());
+        if self.mode != Mode::Running {
+            return;
+        }
+        let mut ranks: Vec<Rank> = new.map(|id| self.rank(id)).collect();
+        ranks.sort_unstable();
+        for Rank { id, .. } in ranks {
+            self.announce_added(id, out);
+            self.start_when_allowed(id, Moment::START, out);
+        }
+    }
+
+    fn enter(&mut self, policy: Policy) {
+        let id = ChildId(self.next_id);
+        self.next_id += 1;
+        self.names.insert(policy.name.clone(), id);
+        if let Some(group) = &policy.group {
+            self.groups.entry(group.clone()).or_default().insert(id);
+        }
+        if let Some(links) = &policy.links {
+            self.graph.insert(id, links);
+        }
+        // Until it is placed, which is in the same step.
+        let rank = Rank {
+            place: self.places_made,
+            id,
+        };
+        let child = Child::new(policy, rank, self.now);
+        self.counts.replace(Counts::default(), Counts::of(&child));
+        self.children.insert(id, Box::new(child));
+        self.changed.push(id);
     }
 
     fn announce_added(&mut self, id: ChildId, out: &mut Vec<Command>) {
@@ -364,7 +418,7 @@ impl Machine {
 
     /// Holds a service for the end of the pause.
     fn queue(&mut self, id: ChildId, not_before: Moment, alone: bool) {
-        self.held.insert(id);
+        self.held.insert(self.rank(id));
         // A service that never ran waits; one that failed is paused.
         let fresh = self.children.get(&id).is_some_and(|c| c.incarnation == 0);
         let phase = if fresh {
@@ -376,6 +430,9 @@ impl Machine {
     }
 
     fn start(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if !self.take_inputs(id, out) {
+            return;
+        }
         let now = self.now;
         let Some(child) = self.children.get_mut(&id) else {
             return;
@@ -417,9 +474,11 @@ impl Machine {
             }
             // Said twice, or too late to matter.
             Phase::Running(Readiness::Said)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -443,11 +502,13 @@ impl Machine {
             return;
         }
         match child.phase {
-            Phase::Running(_) => self.ask(id, Cause::Nested, Fate::Judge, out),
-            // Asked already: what was planned then stands.
-            Phase::Stopping { .. }
+            Phase::Running(_) => self.ask_after_users(id, Cause::Nested, Fate::Judge, out),
+            // Asked already, or about to be: what was planned then stands.
+            Phase::Doomed { .. }
+            | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -464,7 +525,7 @@ impl Machine {
             return;
         };
         debug_assert!(
-            matches!(child.phase, Phase::Running(_)),
+            matches!(child.phase, Phase::Running(_) | Phase::Doomed { .. }),
             "asked while {:?}",
             child.phase
         );
@@ -503,9 +564,11 @@ impl Machine {
             return;
         };
         let old = (Counts::of(child), child.phase.timer());
+        let has_ended = child.phase.is_running() && !phase.is_running();
         child.phase = phase;
         child.since = now;
         let in_wave = child.wave.is_some();
+        let lets_go = has_ended && child.links().is_some();
         let new = (Counts::of(child), phase.timer());
         self.counts.replace(old.0, new.0);
         self.limit_clock
@@ -517,6 +580,9 @@ impl Machine {
             if let Some(at) = new.1 {
                 self.timers.insert((at, id));
             }
+        }
+        if lets_go {
+            self.let_go(id);
         }
         if in_wave {
             self.phase_changed_in_wave(id, phase);
@@ -537,6 +603,11 @@ impl Machine {
 
     /// Forgets a service whose values are gone.
     fn forget(&mut self, id: ChildId, out: &mut Vec<Command>) {
+        if self.children.get(&id).is_some_and(|c| c.links().is_some()) {
+            // Who used what it provided is told so, as long as it is known.
+            self.advance_inputs(out);
+            self.advance_waves(out);
+        }
         self.announce(id, Note::Removed, out);
         let Some(child) = self.children.remove(&id) else {
             return;
@@ -552,7 +623,11 @@ impl Machine {
                 }
             }
         }
-        self.held.remove(&id);
+        if let Some(links) = &child.policy.links {
+            self.graph.remove(id, links);
+        }
+        self.order.remove(&child.rank);
+        self.held.remove(&child.rank);
         out.push(Command::Forget { id });
     }
 
@@ -574,7 +649,8 @@ impl Machine {
         self.paused_until = None;
         self.limiter.reset();
         out.push(Command::AnnounceResume);
-        for id in std::mem::take(&mut self.held) {
+        self.end_deferral();
+        for Rank { id, .. } in std::mem::take(&mut self.held) {
             let Some(child) = self.children.get(&id) else {
                 continue;
             };
@@ -590,10 +666,12 @@ impl Machine {
                 } => self.restart_set(id, not_before, false, Cause::RestartWith(id), out),
                 // Stopped, started by hand or removed in the meantime.
                 Phase::Waiting { parked: true }
+                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Held
                 | Phase::Resting(_)
                 | Phase::Running(_)
+                | Phase::Doomed { .. }
                 | Phase::Stopping { .. }
                 | Phase::Abandoned { .. }
                 | Phase::Discarding { .. } => {}
@@ -620,10 +698,12 @@ impl Machine {
             Phase::Discarding { asked, .. } => self.abandon_drop(id, asked, out),
             // No timer: `put` keeps `timers` and the phases together.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(Readiness::Assumed | Readiness::Said)
+            | Phase::Doomed { .. }
             | Phase::Abandoned { .. } => {}
         }
     }
@@ -662,11 +742,13 @@ impl Machine {
             // It doesn't start by itself, or when its old thread has ended.
             Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Discarding { .. } => {}
         }

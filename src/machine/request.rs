@@ -2,6 +2,7 @@
 //! every phase, and asking twice is the same as asking once.
 
 use super::child::{Fate, Phase, Rest};
+use super::graph::Rank;
 use super::message::{Cause, Command, Note};
 use super::shutdown::Mode;
 use super::{Machine, Moment};
@@ -13,16 +14,17 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Running(_) => self.ask(id, Cause::Removed, Fate::Remove, out),
-            Phase::Stopping { .. } | Phase::Abandoned { .. } => {
+            Phase::Running(_) => self.ask_after_users(id, Cause::Removed, Fate::Remove, out),
+            Phase::Doomed { .. } | Phase::Stopping { .. } | Phase::Abandoned { .. } => {
                 self.change_fate(id, Fate::Remove, Cause::Removed)
             }
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_) => {
-                self.discard(id, out);
+                self.remove(id, false, out);
             }
             Phase::Discarding { .. } => {}
         }
@@ -33,16 +35,24 @@ impl Machine {
             return;
         };
         match child.phase {
-            Phase::Running(_) => self.ask(id, Cause::Ordered, Fate::STOPPED_BY_HAND, out),
-            Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => match fate {
+            Phase::Running(_) => {
+                self.ask_after_users(id, Cause::Ordered, Fate::STOPPED_BY_HAND, out);
+            }
+            Phase::Doomed { fate, .. }
+            | Phase::Stopping { fate, .. }
+            | Phase::Abandoned { fate } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
                     self.change_fate(id, Fate::STOPPED_BY_HAND, Cause::Ordered)
                 }
                 // It goes all the same, but nothing it answers matters any more.
                 Fate::Remove => self.change_fate(id, Fate::Remove, Cause::Ordered),
             },
-            Phase::Waiting { .. } | Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held => {
-                self.held.remove(&id);
+            Phase::Waiting { .. }
+            | Phase::Blocked
+            | Phase::Backoff { .. }
+            | Phase::Queued { .. }
+            | Phase::Held => {
+                self.held.remove(&child.rank);
                 self.put(id, Phase::Resting(Rest::Stopped { by_hand: true }));
                 if self.mode == Mode::Running {
                     self.announce(id, Note::Stopped, out);
@@ -64,9 +74,10 @@ impl Machine {
         match child.phase {
             // It runs, or starts as soon as those that restart with it have ended.
             Phase::Running(_) | Phase::Held | Phase::Discarding { .. } => {}
-            Phase::Stopping { fate, .. } => match fate {
+            Phase::Doomed { fate, .. } | Phase::Stopping { fate, .. } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
-                    self.change_fate(id, Fate::START_BY_HAND, Cause::RestartWith(id))
+                    self.change_fate(id, Fate::START_BY_HAND, Cause::RestartWith(id));
+                    self.rejoin(id);
                 }
                 Fate::Remove => {}
             },
@@ -79,6 +90,7 @@ impl Machine {
                 Fate::Remove => {}
             },
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Resting(_) => {
@@ -97,19 +109,22 @@ impl Machine {
         match child.phase {
             Phase::Running(_)
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Resting(_)
                 if self.mode == Mode::Running =>
             {
-                self.held.remove(&id);
+                self.held.remove(&child.rank);
                 self.end_own_pause(id);
                 self.restart_set(id, Moment::START, true, Cause::RestartWith(id), out);
             }
             Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -131,7 +146,7 @@ impl Machine {
         match self.mode {
             Mode::Idle | Mode::Ended => self.put(id, Phase::Waiting { parked: false }),
             Mode::Running => {
-                self.held.remove(&id);
+                self.held.remove(&self.rank(id));
                 self.end_own_pause(id);
                 self.start(id, out);
             }
@@ -170,9 +185,11 @@ impl Machine {
                     fate,
                 },
             ),
+            Phase::Doomed { .. } => self.put(id, Phase::Doomed { cause, fate }),
             Phase::Abandoned { .. } => self.put(id, Phase::Abandoned { fate }),
             // Nothing is decided for their end.
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -215,13 +232,15 @@ impl Machine {
                     Rest::Stopped { by_hand: false } | Rest::Done { told: false } | Rest::GivenUp,
                 )
                 | Phase::Waiting { .. }
+                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held
                 | Phase::Running(_)
+                | Phase::Doomed { .. }
                 | Phase::Stopping { .. } => {
                     if never {
-                        self.discard(id, out);
+                        self.remove(id, false, out);
                     } else {
                         self.put(id, Phase::Waiting { parked: false });
                     }
@@ -229,6 +248,7 @@ impl Machine {
             }
         }
         self.held.clear();
+        self.graph.settle();
         self.paused_until = None;
         self.limiter.reset();
         debug_assert!(self.timers.is_empty() || self.counts.alive > 0);
@@ -242,8 +262,8 @@ impl Machine {
             Mode::Running | Mode::Stopping(_) => return,
         }
         self.mode = Mode::Running;
-        let ids: Vec<ChildId> = self.children.keys().copied().collect();
-        for id in ids {
+        let ranks: Vec<Rank> = self.order.iter().copied().collect();
+        for Rank { id, .. } in ranks {
             self.announce_added(id, out);
             let waits = self
                 .children

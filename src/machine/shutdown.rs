@@ -1,7 +1,10 @@
 //! The end of a whole supervisor: in reverse order of adding, each asked when the one after it has
 //! ended, or all at once; each with its own deadline, none beyond the supervisor's.
 
+use std::collections::HashMap;
+
 use super::child::{Fate, Phase, Rest};
+use super::graph::Rank;
 use super::message::{Cause, Command, Verdict};
 use super::policy::StopOrder;
 use super::{Machine, Moment};
@@ -24,7 +27,7 @@ pub(super) struct Shutdown {
     /// Who hasn't been asked by then is asked then; who still runs is abandoned.
     pub(super) hard: Moment,
     /// Everybody from here on has ended or was abandoned.
-    pub(super) cursor: Option<ChildId>,
+    pub(super) cursor: Option<Rank>,
 }
 
 impl Mode {
@@ -77,24 +80,30 @@ impl Machine {
         self.held.clear();
         self.waves.clear();
         self.moved_waves.clear();
+        self.graph.settle();
         for child in self.children.values_mut() {
             child.wave = None;
         }
-        let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
-        for id in ids {
+        if self.config.stop_order == StopOrder::Parallel {
+            self.count_stop_users();
+        }
+        let ranks: Vec<Rank> = self.order.iter().rev().copied().collect();
+        for Rank { id, .. } in ranks {
             let Some(child) = self.children.get(&id) else {
                 continue;
             };
             match child.phase {
                 Phase::Waiting { .. }
+                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held => {
                     self.put(id, Phase::Resting(Rest::Stopped { by_hand: false }));
                 }
-                Phase::Running(_) => {
-                    if self.config.stop_order == StopOrder::Parallel {
-                        self.ask(id, cause, Fate::STOPPED, out);
+                Phase::Running(_) | Phase::Doomed { .. } => {
+                    let at_once = self.config.stop_order == StopOrder::Parallel;
+                    if at_once && !self.stop_users.contains_key(&id) {
+                        self.ask_to_end(id, cause, out);
                     }
                 }
                 Phase::Stopping { .. } | Phase::Abandoned { .. } | Phase::Discarding { .. } => {
@@ -106,14 +115,70 @@ impl Machine {
         }
     }
 
+    /// Asks for the end of everything, which changes nothing for who goes anyway.
+    fn ask_to_end(&mut self, id: ChildId, cause: Cause, out: &mut Vec<Command>) {
+        match self.children.get(&id).map(|c| c.phase) {
+            Some(Phase::Running(_)) => self.ask(id, cause, Fate::STOPPED, out),
+            Some(Phase::Doomed { fate, .. }) => self.ask(id, cause, fate.at_shutdown(), out),
+            // It has been asked, or there is nothing to ask.
+            Some(
+                Phase::Waiting { .. }
+                | Phase::Blocked
+                | Phase::Backoff { .. }
+                | Phase::Queued { .. }
+                | Phase::Held
+                | Phase::Resting(_)
+                | Phase::Stopping { .. }
+                | Phase::Abandoned { .. }
+                | Phase::Discarding { .. },
+            )
+            | None => {}
+        }
+    }
+
+    /// Also where all are asked at once, whoever is used comes after its users.
+    fn count_stop_users(&mut self) {
+        self.stop_users.clear();
+        self.freed.clear();
+        if self.graph.is_empty() {
+            return;
+        }
+        let mut users = HashMap::new();
+        for (&id, child) in &self.children {
+            if child.phase.is_running() {
+                for provider in self.providers_of(id) {
+                    *users.entry(provider).or_insert(0) += 1;
+                }
+            }
+        }
+        self.stop_users = users;
+    }
+
+    /// One of the users has ended.
+    pub(super) fn free_in_shutdown(&mut self, id: ChildId) {
+        if self.stop_users.is_empty() {
+            return;
+        }
+        let providers: Vec<ChildId> = self.providers_of(id).collect();
+        for provider in providers {
+            if let Some(users) = self.stop_users.get_mut(&provider) {
+                *users -= 1;
+                if *users == 0 {
+                    self.stop_users.remove(&provider);
+                    self.freed.push(provider);
+                }
+            }
+        }
+    }
+
     /// Less time than was thought.
     fn hurry(&mut self, deadline: Moment, out: &mut Vec<Command>) {
         if let Mode::Stopping(shutdown) = &mut self.mode {
             shutdown.hard = deadline;
             self.stop_by = deadline;
         }
-        let ids: Vec<ChildId> = self.children.keys().rev().copied().collect();
-        for id in ids {
+        let ranks: Vec<Rank> = self.order.iter().rev().copied().collect();
+        for Rank { id, .. } in ranks {
             self.cap_deadline(id, deadline, out);
         }
     }
@@ -125,15 +190,12 @@ impl Machine {
         };
         match child.phase {
             Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => {
-                let fate = if fate.may_start() {
-                    Fate::STOPPED
-                } else {
-                    fate
-                };
-                self.change_fate(id, fate, cause);
+                self.change_fate(id, fate.at_shutdown(), cause);
             }
-            // Nothing is planned for their end.
+            // Nothing is planned for their end, or they have not been asked.
             Phase::Waiting { .. }
+            | Phase::Blocked
+            | Phase::Doomed { .. }
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
@@ -165,11 +227,13 @@ impl Machine {
                 deadline: hard,
             }),
             Phase::Waiting { .. }
+            | Phase::Blocked
             | Phase::Backoff { .. }
             | Phase::Queued { .. }
             | Phase::Held
             | Phase::Resting(_)
             | Phase::Running(_)
+            | Phase::Doomed { .. }
             | Phase::Stopping { .. }
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => return,
@@ -185,16 +249,24 @@ impl Machine {
         let Mode::Stopping(mut shutdown) = self.mode else {
             return;
         };
+        while let Some(id) = self.freed.pop() {
+            self.ask_to_end(id, shutdown.cause, out);
+            self.pass_time(out);
+        }
         while self.counts.alive > 0 {
             let before = match shutdown.cursor {
-                Some(cursor) => self.children.range(..cursor).next_back(),
-                None => self.children.iter().next_back(),
+                Some(cursor) => self.order.range(..cursor).next_back(),
+                None => self.order.last(),
             };
-            let Some((&id, child)) = before else { break };
+            let Some(&rank) = before else { break };
+            let id = rank.id;
+            let Some(child) = self.children.get(&id) else {
+                break;
+            };
             match child.phase {
-                Phase::Running(_) => {
+                Phase::Running(_) | Phase::Doomed { .. } => {
                     self.mode = Mode::Stopping(shutdown);
-                    self.ask(id, shutdown.cause, Fate::STOPPED, out);
+                    self.ask_to_end(id, shutdown.cause, out);
                     // A deadline of now has passed already.
                     self.pass_time(out);
                 }
@@ -203,6 +275,7 @@ impl Machine {
                     abandoned: false, ..
                 } => break,
                 Phase::Waiting { .. }
+                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held
@@ -210,12 +283,14 @@ impl Machine {
                 | Phase::Abandoned { .. }
                 | Phase::Discarding {
                     abandoned: true, ..
-                } => shutdown.cursor = Some(id),
+                } => shutdown.cursor = Some(rank),
             }
         }
         self.mode = Mode::Stopping(shutdown);
         if self.counts.alive == 0 {
             self.mode = Mode::Ended;
+            self.stop_users.clear();
+            self.freed.clear();
             out.push(Command::Finish);
         }
     }

@@ -5,6 +5,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[cfg(all(unix, feature = "process"))]
+pub(crate) mod children;
 pub(crate) mod process;
 pub(crate) mod watch;
 

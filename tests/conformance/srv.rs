@@ -8,6 +8,7 @@ mod common;
 mod broker;
 #[path = "srv/cleanup.rs"]
 mod cleanup;
+#[cfg(all(unix, feature = "process"))]
 #[path = "srv/commands.rs"]
 mod commands;
 #[path = "srv/errors.rs"]
@@ -18,6 +19,7 @@ mod for_each;
 mod intervals;
 #[path = "srv/keys.rs"]
 mod keys;
+#[cfg(feature = "net")]
 #[path = "srv/listener.rs"]
 mod listener;
 #[path = "srv/pools.rs"]

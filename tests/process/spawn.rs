@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use backstay::{Backoff, Context, EventKind, FailureKind, Next, Spec, State, Supervisor};
+use backstay::{Backoff, Context, EventKind, FailureKind, Limit, Next, Spec, State, Supervisor};
 
 use crate::common_process::{DEADLINE, Process, again, is_child};
 
@@ -11,7 +11,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 #[test]
 fn failed_spawn_is_a_failed_start() {
-    cannot_start(1 << 60);
+    cannot_start(IMPOSSIBLE_STACK);
 }
 
 #[test]
@@ -35,6 +35,44 @@ fn failed_spawn_under_a_lowered_limit() {
                 .filter_map(|(name, value)| Some((name, value?))),
         );
     Process::start(&mut limited).end().assert_code(0);
+}
+
+/// How often a case is tried whose outcome depends on who is faster.
+const ROUNDS: usize = 50;
+
+/// A stack that no machine has.
+const IMPOSSIBLE_STACK: usize = 1 << 60;
+
+#[test]
+fn wait_ready_waits_for_threads_that_can_be_had() {
+    const SERVICES: usize = 5;
+    for _ in 0..ROUNDS {
+        let app = Supervisor::builder("app")
+            .limit(Limit::none())
+            .build()
+            .unwrap();
+        let events = app.subscribe(1_000);
+        for n in 0..SERVICES {
+            let spec = Spec::new(format!("s{n}"), idle)
+                .stack_size(IMPOSSIBLE_STACK)
+                .backoff(Backoff::fixed(HOUR));
+            app.add_spec(spec).unwrap();
+        }
+        app.start().unwrap();
+        // Five failures, after each of which one might take the others for up.
+        for _ in 0..SERVICES {
+            let refused = app.wait_ready(Duration::from_millis(1)).unwrap_err();
+            assert_eq!(refused.missing().len(), SERVICES, "{refused}");
+        }
+        let failed = std::iter::from_fn(|| events.recv_timeout(DEADLINE))
+            .inspect(|e| assert_ne!(e.word(), "started", "{e}"))
+            .filter(|e| e.word() == "failed")
+            .take(SERVICES);
+        assert_eq!(failed.count(), SERVICES);
+        let report = app.report();
+        assert!(report.iter().all(|s| (s.starts(), s.failures()) == (0, 1)));
+        assert!(app.stop().is_empty());
+    }
 }
 
 /// One service whose stack can't be had, and one that doesn't notice.

@@ -3,7 +3,7 @@
 
 use crate::exit::Exit;
 use crate::failure::FailureKind;
-use crate::machine::child::{Asked, Directive, classify};
+use crate::machine::classify::{Asked, Directive, classify};
 use crate::machine::message::Outcome;
 use crate::machine::policy::Restart;
 

@@ -32,6 +32,7 @@ pub(super) fn config() -> Config {
         stop_timeout: None,
         auto_shutdown: AutoShutdown::Never,
         services_max: usize::MAX,
+        bounce_delay: Duration::ZERO,
         seed: 1,
     }
 }
@@ -50,6 +51,7 @@ pub(super) fn policy() -> Policy {
         significant: false,
         panic_policy: PanicPolicy::Restart,
         overlap_max: 0,
+        links: None,
     }
 }
 
@@ -82,6 +84,8 @@ pub(super) struct World {
     /// Whether the values of removed services are dropped at once.
     pub(super) drops_at_once: bool,
     live: Vec<Live>,
+    /// Who provides all it declares at its start.
+    pub(super) provides_at_start: bool,
 }
 
 impl World {
@@ -97,6 +101,7 @@ impl World {
             stops: HashMap::new(),
             drops_at_once: true,
             live: Vec::new(),
+            provides_at_start: false,
         }
     }
 
@@ -118,7 +123,7 @@ impl World {
             ..policy
         }];
         self.machine
-            .admit(policies.iter())
+            .admit(policies.iter(), false)
             .expect("the service is admitted");
         self.names.push(name);
         self.input(Input::Added(policies));
@@ -170,7 +175,7 @@ impl World {
         }
     }
 
-    fn next_moment(&self) -> Option<Duration> {
+    pub(super) fn next_moment(&self) -> Option<Duration> {
         let due = self.machine.deadline().map(Moment::since_start);
         let planned = self.agenda.keys().next().map(|key| key.0);
         due.into_iter().chain(planned).min()
@@ -200,11 +205,25 @@ impl World {
 
     fn carry_out(&mut self, command: &Command) {
         match *command {
-            Command::Start { id, incarnation } => self.live.push(Live {
-                id,
-                incarnation,
-                discards: false,
-            }),
+            Command::Start { id, incarnation } => {
+                self.live.push(Live {
+                    id,
+                    incarnation,
+                    discards: false,
+                });
+                if self.provides_at_start {
+                    let sources = self.machine.sources_of(id);
+                    let links = sources.map(|(links, _)| links.clone());
+                    let provides = links.unwrap_or_default().provides;
+                    let keys = provides.iter().map(|key| key.name).collect();
+                    let provided = Input::Provided {
+                        id,
+                        incarnation,
+                        keys,
+                    };
+                    self.plan(self.now, provided);
+                }
+            }
             Command::Stop {
                 id,
                 incarnation,
@@ -238,6 +257,7 @@ impl World {
             | Command::AnnounceResume
             | Command::EndedEarly { .. }
             | Command::Blame { .. }
+            | Command::Candidate { .. }
             | Command::Abort { .. }
             | Command::Finish => {}
         }
@@ -259,6 +279,7 @@ impl World {
             incarnation,
             end: End {
                 outcome,
+                fatal: false,
                 discarded,
                 stragglers,
             },
@@ -290,6 +311,16 @@ impl World {
         let id = self.id(name);
         let incarnation = self.view(name).incarnation;
         self.act(Input::SaidReady { id, incarnation });
+    }
+
+    pub(super) fn provides(&mut self, name: &str, key: &'static str) {
+        let id = self.id(name);
+        let incarnation = self.view(name).incarnation;
+        self.act(Input::Provided {
+            id,
+            incarnation,
+            keys: vec![key],
+        });
     }
 
     pub(super) fn remove(&mut self, name: &str) {

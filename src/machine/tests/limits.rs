@@ -193,7 +193,7 @@ fn on_failure_is_done_after_ok() {
         name: "a".into(),
         ..policy()
     };
-    assert!(w.machine.admit([&again].into_iter()).is_err());
+    assert!(w.machine.admit([&again].into_iter(), false).is_err());
 }
 
 #[test]

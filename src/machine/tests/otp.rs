@@ -164,12 +164,12 @@ fn significant_needs_a_service_that_may_end() {
     ];
     for (config, policy) in refused {
         let error = Machine::new(config)
-            .admit([&policy].into_iter())
+            .admit([&policy].into_iter(), false)
             .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("significant"), "{error}");
     }
-    let admitted = Machine::new(any()).admit([&significant(Restart::OnFailure)].into_iter());
+    let admitted = Machine::new(any()).admit([&significant(Restart::OnFailure)].into_iter(), false);
     assert!(admitted.is_ok());
 }
 
@@ -196,7 +196,7 @@ fn max_services_refuses_the_next() {
         });
         let error = w
             .machine
-            .admit([&policy()].into_iter())
+            .admit([&policy()].into_iter(), false)
             .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Full);
         assert!(error.to_string().contains(&max.to_string()), "{error}");
@@ -217,11 +217,14 @@ fn add_all_respects_the_bound_as_a_whole() {
         ..policy()
     };
     let three = ["x", "y", "z"].map(named);
-    assert!(w.machine.admit(three.iter()).is_err());
-    assert!(w.machine.admit(three[..2].iter()).is_ok());
+    assert!(w.machine.admit(three.iter(), false).is_err());
+    assert!(w.machine.admit(three[..2].iter(), false).is_ok());
     let twice = ["x", "y", "x"].map(named);
     assert_eq!(
-        w.machine.admit(twice.iter()).expect_err("refused").kind(),
+        w.machine
+            .admit(twice.iter(), false)
+            .expect_err("refused")
+            .kind(),
         ErrorKind::DuplicateName
     );
 }

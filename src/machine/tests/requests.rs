@@ -226,6 +226,54 @@ fn overlap_is_allowed_up_to_its_bound() {
 }
 
 #[test]
+fn a_removal_waits_for_overlapped_threads() {
+    let mut w = alone(Policy {
+        overlap_max: 2,
+        ..policy()
+    });
+    w.stops("a", Stops::Hangs);
+    for _ in 0..2 {
+        w.restart_service("a");
+        w.at(w.now() + secs(10));
+    }
+    w.stops("a", Stops::After(secs(1), Outcome::Ok));
+    w.remove("a");
+    w.at(secs(30));
+    assert_eq!(w.times("a", "stopped"), [secs(21)]);
+    assert_eq!(w.view("a").state, State::Abandoned);
+    assert_eq!(w.deadline(), None);
+    w.ends("a", Outcome::Ok);
+    assert!(w.is_there("a"));
+    w.start_service("a");
+    w.at(secs(40));
+    w.ends("a", Outcome::Ok);
+    assert_eq!(w.times("a", "ended late"), [secs(30), secs(40)]);
+    assert_eq!(w.when("removed"), [(secs(40), "a")]);
+    assert!(!w.is_there("a"));
+    assert_eq!(w.starts().len(), 3);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_overlapped_threads_of_a_removed_one() {
+    let mut w = alone(Policy {
+        overlap_max: 1,
+        ..policy()
+    });
+    w.stops("a", Stops::Hangs);
+    w.restart_service("a");
+    w.at(secs(10));
+    w.stops("a", Stops::After(secs(0), Outcome::Ok));
+    w.remove("a");
+    w.shutdown();
+    assert_eq!(w.over(), Some(secs(10)));
+    // Heard in the next run.
+    w.act(Input::Started);
+    w.ends("a", Outcome::Ok);
+    assert_eq!(w.times("a", "ended late"), [secs(10)]);
+    assert!(!w.is_there("a"));
+}
+
+#[test]
 fn removal_has_two_ends() {
     let mut w = alone(policy());
     w.drops_at_once = false;
@@ -290,6 +338,7 @@ fn a_supervisor_with_stragglers_starts_when_they_have_ended() {
             incarnation: 1,
             end: End {
                 outcome: Outcome::Ok,
+                fatal: false,
                 discarded: false,
                 stragglers,
             },

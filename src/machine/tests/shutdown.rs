@@ -8,7 +8,7 @@ use super::harness::{HOUR, Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::Moment;
 use crate::machine::message::{Cause, Command, Config, End, Input, Outcome, Policy};
-use crate::machine::policy::{Backoff, StopOrder};
+use crate::machine::policy::{Backoff, Exceeded, Limit, StopOrder};
 use crate::report::State;
 
 fn patience(timeout: Duration) -> Policy {
@@ -183,6 +183,7 @@ fn parent_waits_for_its_childrens_sum() {
         incarnation: 1,
         end: End {
             outcome: Outcome::Ok,
+            fatal: false,
             discarded: false,
             stragglers: true,
         },
@@ -349,4 +350,35 @@ fn a_limit_stops_the_rest_and_blames_before_it_asks() {
     assert!(w.asks().iter().all(|ask| ask.2 == Cause::Limit));
     assert_eq!(w.who("stopped"), ["c", "a"]);
     assert_eq!(w.over(), Some(secs(0)));
+}
+
+/// As many ends as starts: who waits for its next start when the supervisor stops has had its end.
+#[test]
+fn a_stop_says_nothing_of_who_has_failed_and_waits() {
+    let delayed = Policy {
+        backoff: Backoff::fixed(HOUR),
+        ..policy()
+    };
+    let pausing = Limit::decay(1.0, HOUR).then(Exceeded::Pause {
+        time: HOUR,
+        jitter: 0.0,
+    });
+    let config = Config {
+        limit: pausing,
+        ..config()
+    };
+    let mut w = World::running(config, &[("a", delayed), ("b", policy()), ("c", policy())]);
+    w.fails("a");
+    w.fails("b");
+    let states = ["a", "b", "c"].map(|name| w.view(name).state);
+    assert_eq!(states, [State::Backoff, State::Paused, State::Running]);
+    w.clear_log();
+    w.shutdown();
+    assert_eq!(w.who("stopped"), ["c"]);
+    assert_eq!(w.over(), Some(secs(0)));
+    assert!(
+        ["a", "b", "c"]
+            .iter()
+            .all(|name| w.view(name).state == State::Stopped)
+    );
 }

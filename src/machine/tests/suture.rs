@@ -413,6 +413,7 @@ fn stop_report_names_the_grandchild() {
         incarnation: 1,
         end: End {
             outcome: Outcome::Ok,
+            fatal: false,
             discarded: false,
             stragglers: true,
         },

@@ -151,7 +151,7 @@ impl Ours {
             significant: spec.significant,
             ..policy()
         }];
-        if self.machine.admit(policies.iter()).is_err() {
+        if self.machine.admit(policies.iter(), false).is_err() {
             return false;
         }
         self.specs.push(spec);
@@ -210,6 +210,7 @@ impl Ours {
             | Command::AnnouncePause(_)
             | Command::AnnounceResume
             | Command::EndedEarly { .. }
+            | Command::Candidate { .. }
             | Command::Abort { .. } => {}
         }
     }
@@ -265,6 +266,7 @@ impl Ours {
             return;
         }
         let sets = origins.iter().flat_map(|&o| self.machine.affected(o));
+        let sets = sets.map(|affected| affected.id);
         let left_out: BTreeSet<ChildId> = sets.filter(|&id| self.is_hand_stopped(id)).collect();
         for &id in &left_out {
             self.rules.insert(Rule::HandStoppedStayDown);
@@ -455,6 +457,7 @@ fn ended(id: ChildId, incarnation: u64, outcome: Outcome, discarded: bool) -> In
         incarnation,
         end: End {
             outcome,
+            fatal: false,
             discarded,
             stragglers: false,
         },

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::key::Key;
+use super::keys;
 use super::monitor::{Monitor, Story};
 use super::search::Node;
 use crate::id::ChildId;
@@ -21,6 +22,7 @@ pub(super) fn hold(node: &Node) {
     the_limits_clock_stands_still_during_stops_for_a_restart(machine);
     a_stopping_supervisor_plans_no_start(machine);
     the_supervisor_is_over_when_all_have_ended(node);
+    keys::hold(machine);
     for (id, child) in &machine.children {
         let service = node.monitors.services.get(id).expect("announced");
         phase_agrees_with_what_runs(*id, child, service);
@@ -78,7 +80,9 @@ fn who_is_held_waits_for_a_pause(machine: &Machine) {
     let is_held = |phase| match phase {
         Phase::Queued { .. } => true,
         Phase::Waiting { parked } => !parked && running,
-        Phase::Backoff { .. }
+        Phase::Blocked
+        | Phase::Doomed { .. }
+        | Phase::Backoff { .. }
         | Phase::Held
         | Phase::Resting(_)
         | Phase::Running(_)
@@ -91,7 +95,8 @@ fn who_is_held_waits_for_a_pause(machine: &Machine) {
         .filter(|(_, c)| is_held(c.phase))
         .map(|(id, _)| *id)
         .collect();
-    assert_eq!(machine.held, held);
+    let ids: BTreeSet<ChildId> = machine.held.iter().map(|rank| rank.id).collect();
+    assert_eq!(ids, held);
     assert!(held.is_empty() || machine.is_paused(), "held by nothing");
 }
 
@@ -107,11 +112,13 @@ fn a_stopping_supervisor_plans_no_start(machine: &Machine) {
     };
     for child in machine.children.values().filter(|_| stops) {
         let plans = match child.phase {
-            Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held => true,
+            Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held | Phase::Blocked => true,
             // For the next run, if it was started by hand.
             Phase::Waiting { .. } => machine.mode != Mode::Ended,
             Phase::Abandoned { fate } => fate.may_start() && fate != Fate::START_BY_HAND,
             Phase::Stopping { fate, .. } => fate.may_start(),
+            // It is not asked yet, and stops for good then.
+            Phase::Doomed { .. } => false,
             Phase::Resting(_) | Phase::Running(_) | Phase::Discarding { .. } => false,
         };
         assert!(!plans, "a start is planned: {:?}", child.phase);
@@ -160,17 +167,22 @@ fn phase_agrees_with_what_runs(id: ChildId, child: &Child, service: &Monitor) {
             )
         }
         Phase::Running(Readiness::Awaited { .. }) => current == Some((Story::Started, false)),
+        Phase::Doomed { .. } => matches!(
+            current,
+            Some((Story::Started | Story::FailedToStart, false))
+        ),
         Phase::Stopping { .. } => current == Some((Story::Asked, false)),
         Phase::Abandoned { .. } => {
             matches!(
                 current,
                 Some((Story::Abandoned, false) | (Story::Over, true))
-            )
+            ) || (child.lingering.is_some() && current.is_none())
         }
         Phase::Discarding { abandoned, .. } => {
             current.is_none() && service.dropping && service.dropping_abandoned == abandoned
         }
         Phase::Waiting { .. }
+        | Phase::Blocked
         | Phase::Backoff { .. }
         | Phase::Queued { .. }
         | Phase::Held
@@ -183,11 +195,12 @@ fn phase_agrees_with_what_runs(id: ChildId, child: &Child, service: &Monitor) {
 fn who_was_stopped_by_hand_stays_down(child: &Child, service: &Monitor) {
     let stays = match child.phase {
         Phase::Resting(rest) => rest == Rest::Stopped { by_hand: true },
-        Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => {
+        Phase::Doomed { fate, .. } | Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => {
             fate == Fate::STOPPED_BY_HAND || fate == Fate::Remove
         }
         Phase::Discarding { .. } => true,
         Phase::Waiting { .. }
+        | Phase::Blocked
         | Phase::Backoff { .. }
         | Phase::Queued { .. }
         | Phase::Held
@@ -202,9 +215,12 @@ fn who_was_stopped_by_hand_stays_down(child: &Child, service: &Monitor) {
 
 fn who_is_to_be_removed_is_on_its_way(child: &Child, service: &Monitor) {
     let goes = match child.phase {
-        Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => fate == Fate::Remove,
+        Phase::Doomed { fate, .. } | Phase::Stopping { fate, .. } | Phase::Abandoned { fate } => {
+            fate == Fate::Remove
+        }
         Phase::Discarding { .. } => true,
         Phase::Waiting { .. }
+        | Phase::Blocked
         | Phase::Backoff { .. }
         | Phase::Queued { .. }
         | Phase::Held
@@ -212,8 +228,13 @@ fn who_is_to_be_removed_is_on_its_way(child: &Child, service: &Monitor) {
         | Phase::Resting(_) => false,
     };
     assert!(!service.leaving || goes, "removed, and {:?}", child.phase);
+    let lingers = child.lingering.is_some();
     assert!(
-        !service.dropped,
+        !lingers || (service.live.len() == child.leftovers.len() && !service.live.is_empty()),
+        "it lingers for nobody, or runs still"
+    );
+    assert!(
+        !service.dropped || child.lingering.is_some_and(|l| l.discarded),
         "without its values, and {:?}",
         child.phase
     );

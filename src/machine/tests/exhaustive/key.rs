@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::monitor::{Live, Monitor};
 use super::search::Node;
 use crate::id::ChildId;
-use crate::machine::child::{Child, Fate, Phase, Readiness};
+use crate::machine::child::{Child, Fate, Lingering, Phase, Readiness};
+use crate::machine::graph::Rank;
 use crate::machine::policy::{Counted, Limiter};
-use crate::machine::restart::Wave;
+
 use crate::machine::shutdown::Mode;
+use crate::machine::wave::Wave;
 use crate::machine::{Machine, Moment};
 
 /// No window and no reset of the configurations is longer.
@@ -19,18 +21,22 @@ const ATTEMPTS_MAX: u32 = 2;
 
 #[derive(PartialEq, Eq, Hash, Debug)]
 pub(super) struct Key {
-    mode: (u8, Moment, Option<ChildId>),
+    mode: (u8, Moment, Option<Rank>),
     paused_until: Option<Moment>,
     limiter: Vec<u64>,
     clock_is_still: bool,
     supervisor: (bool, bool, bool),
     services: Vec<(ChildId, Service)>,
     waves: Vec<Wave>,
+    keys: Vec<(&'static str, bool, bool)>,
 }
 
 #[derive(PartialEq, Eq, Hash, Debug)]
 struct Service {
     phase: Phase,
+    rank: Rank,
+    /// For each input: started without, with the value of now, or with another one.
+    inputs: Vec<u8>,
     attempts: (u32, u32),
     limiter: Vec<u64>,
     ever_ready: bool,
@@ -38,6 +44,7 @@ struct Service {
     never_ran: bool,
     supervising: bool,
     leftovers: Vec<u64>,
+    lingering: Option<Lingering>,
     monitor: Monitor,
 }
 
@@ -62,6 +69,7 @@ impl Key {
                 .map(|(id, child)| (*id, service(node, *id, child)))
                 .collect(),
             waves: waves(machine),
+            keys: machine.graph.state(),
         }
     }
 }
@@ -83,6 +91,8 @@ fn service(node: &Node, id: ChildId, child: &Child) -> Service {
     let resets = child.policy.backoff.resets_after().is_some();
     Service {
         phase: shifted(child.phase, machine),
+        rank: child.rank,
+        inputs: machine.graph.freshness(child),
         attempts: (
             child.attempts.min(ATTEMPTS_MAX),
             child.panic_attempts.min(ATTEMPTS_MAX),
@@ -99,6 +109,7 @@ fn service(node: &Node, id: ChildId, child: &Child) -> Service {
             .map(|at| machine.now.since(at).min(memory)),
         never_ran: child.incarnation == 0,
         supervising: child.supervising,
+        lingering: child.lingering,
         leftovers: child.leftovers.iter().map(|l| back(*l)).collect(),
         monitor: Monitor {
             live: live.collect(),
@@ -179,7 +190,12 @@ fn shifted(phase: Phase, machine: &Machine) -> Phase {
             deadline: from_now(deadline),
             abandoned,
         },
+        Phase::Doomed { cause, fate } => Phase::Doomed {
+            cause,
+            fate: shifted_fate(fate),
+        },
         Phase::Waiting { .. }
+        | Phase::Blocked
         | Phase::Held
         | Phase::Resting(_)
         | Phase::Running(Readiness::Assumed | Readiness::Said) => phase,

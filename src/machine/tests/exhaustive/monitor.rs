@@ -94,7 +94,7 @@ impl Monitors {
             Input::RestartRequested(id) if running => {
                 self.with(id, |m| (m.down, m.summoned) = (false, true));
                 for other in machine.affected(id) {
-                    self.with(other, |m| m.summoned |= !m.down && !m.leaving);
+                    self.with(other.id, |m| m.summoned |= !m.down && !m.leaving);
                 }
             }
             Input::Started => {
@@ -116,6 +116,7 @@ impl Monitors {
             | Input::StartRequested(_)
             | Input::RestartRequested(_)
             | Input::SaidReady { .. }
+            | Input::Provided { .. }
             | Input::Cleared { .. }
             | Input::Supervising { .. }
             | Input::BelowFailed { .. }
@@ -186,8 +187,8 @@ impl Monitors {
                 let service = self.services.remove(id).expect("a service");
                 assert!(service.dropped, "forgotten before its values are gone");
                 assert!(
-                    service.live.iter().all(Live::is_over_or_given_up),
-                    "forgotten while it runs"
+                    service.live.iter().all(|l| l.story == Story::Over),
+                    "forgotten while a thread of it exists"
                 );
             }
             Command::AnnouncePause(_) => {
@@ -206,6 +207,9 @@ impl Monitors {
                 self.over = true;
             }
             Command::Hasten { .. } => assert!(self.stopping, "hastened without a stop"),
+            Command::Candidate { .. } => {
+                assert!(self.stopping, "a second reason to end, and no first")
+            }
             Command::Release { .. } | Command::EndedEarly { .. } | Command::Abort { .. } => {}
         }
     }
@@ -233,6 +237,7 @@ impl Monitors {
             | Input::StartRequested(_)
             | Input::RestartRequested(_)
             | Input::SaidReady { .. }
+            | Input::Provided { .. }
             | Input::Supervising { .. }
             | Input::BelowFailed { .. }
             | Input::Discarded(_)

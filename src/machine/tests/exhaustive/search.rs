@@ -153,6 +153,7 @@ impl Node {
             incarnation,
             end: End {
                 outcome,
+                fatal: false,
                 discarded: false,
                 stragglers: true,
             },
@@ -177,6 +178,12 @@ impl Node {
             }
             for live in &service.live {
                 ends(id, live, &child.policy)
+                    .into_iter()
+                    .for_each(&mut at_once);
+            }
+            if let Some(live) = service.live.last() {
+                let id_and = (id, live.incarnation);
+                provisions(id_and, &child.policy)
                     .into_iter()
                     .for_each(&mut at_once);
             }
@@ -238,6 +245,7 @@ impl Node {
             let runs = |n| service.live.iter().any(|l| l.incarnation == n);
             for incarnation in child.incarnation.saturating_sub(2)..child.incarnation + 2 {
                 if !runs(incarnation) {
+                    inputs.extend(provisions((id, incarnation), &child.policy));
                     inputs.push(ended(id, incarnation, Outcome::Panic));
                     inputs.push(Input::SaidReady { id, incarnation });
                 }
@@ -268,10 +276,22 @@ fn ended(id: ChildId, incarnation: u64, outcome: Outcome) -> Input {
         incarnation,
         end: End {
             outcome,
+            fatal: false,
             discarded: false,
             stragglers: false,
         },
     }
+}
+
+fn provisions((id, incarnation): (ChildId, u64), policy: &Policy) -> Vec<Input> {
+    let links = policy.links.iter();
+    let keys = links.flat_map(|links| &links.provides);
+    keys.map(|key| Input::Provided {
+        id,
+        incarnation,
+        keys: vec![key.name],
+    })
+    .collect()
 }
 
 /// Every way in which an incarnation can end.
@@ -282,6 +302,17 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
     }
     let is_supervisor = policy.stop_timeout.is_none();
     let mut inputs = Vec::new();
+    let fatal = Input::Ended {
+        id,
+        incarnation,
+        end: End {
+            outcome: Outcome::Error,
+            fatal: true,
+            discarded: false,
+            stragglers: false,
+        },
+    };
+    inputs.push(fatal);
     for outcome in OUTCOMES {
         let leaves = policy.restart == Restart::Never || outcome == Outcome::Exit(Exit::Uninstall);
         let may_drop = live.discards
@@ -296,6 +327,7 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
                     incarnation,
                     end: End {
                         outcome,
+                        fatal: false,
                         discarded,
                         stragglers,
                     },

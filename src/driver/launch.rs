@@ -1,0 +1,164 @@
+//! Starting an incarnation: what it gets by key, a thread, and its order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::engine::Remains;
+use super::run::Run;
+use super::thread::{Job, Order, Seat};
+use crate::context::Incarnation;
+use crate::error::{Error, ErrorKind};
+use crate::event::EventKind;
+use crate::exit::Exit;
+use crate::failure::{Failure, FailureKind, FailureParts};
+use crate::id::ChildId;
+use crate::link::fact::{self, Fact};
+use crate::link::life::Life;
+use crate::link::shelf::Shelf;
+use crate::machine::message::Outcome;
+use crate::trade::Trade;
+
+impl Run {
+    pub(super) fn start(&mut self, id: ChildId, number: u64) {
+        self.take_down_below(id);
+        let (trade, supplied) = self.trade(id);
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
+            return;
+        };
+        let incarnation = Arc::new(Incarnation {
+            home,
+            number,
+            life: Life::new(),
+            below: Mutex::default(),
+            trade,
+        });
+        slot.incarnation = Some(incarnation.clone());
+        slot.ended_by = None;
+        let job = Job {
+            incarnation,
+            body,
+            trash: std::mem::take(&mut slot.trash),
+            tells_entry: slot.tells_entry,
+        };
+        if !supplied {
+            // Its end is on the way, and with it the news that the value is gone.
+            self.could_not_start(id, number, Outcome::Exit(Exit::Missing), None, job);
+            return;
+        }
+        // A fresh thread lets go of the old one, which ends.
+        let seat = slot.seat.take().filter(|_| !job.body.fresh_thread);
+        let seat = match seat {
+            Some(seat) => seat,
+            None => match Seat::spawn(&job, self.fence.clone()) {
+                Ok(seat) => seat,
+                Err(error) => return self.has_no_thread(id, number, &error, job),
+            },
+        };
+        // It has a thread, which does nothing before it has its order: this comes first of all that is
+        // told of the incarnation.
+        job.incarnation.home.emit(number, EventKind::Started);
+        match seat.order(Order::Run(job)) {
+            Ok(()) => slot.seat = Some(seat),
+            Err(Order::Run(job)) => {
+                let lost = Error::new(ErrorKind::Spawn, "its thread is gone");
+                self.has_no_thread(id, number, &lost, job);
+            }
+            // It was a run.
+            Err(Order::Leave(_) | Order::Discard { .. }) => {}
+        }
+    }
+
+    /// The supervisor that the last incarnation ran below itself is not shown any more.
+    fn take_down_below(&mut self, id: ChildId) {
+        let slot = self.engine.slots.get_mut(&id);
+        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
+            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
+            self.set_aside(Remains {
+                supervisors,
+                ..Remains::default()
+            });
+        }
+    }
+
+    /// What an incarnation that starts now gets by key, and whether that is all it needs: a provider
+    /// may have ended, which is yet to be heard.
+    fn trade(&self, id: ChildId) -> (Option<Box<Trade>>, bool) {
+        let Some((links, sources)) = self.engine.machine.sources_of(id) else {
+            return (None, true);
+        };
+        let mut supplied = true;
+        let inputs = links.inputs().zip(sources).map(|(key, source)| {
+            let slot = source.and_then(|id| self.engine.slots.get(&id));
+            let trade = slot.and_then(|s| s.incarnation.as_ref()?.trade.as_ref());
+            let value = trade.and_then(|trade| trade.shelf.get(key.name));
+            supplied &= source.is_none() || value.is_some();
+            (*key, value)
+        });
+        let inputs = Mutex::new(Some(inputs.collect()));
+        let shelf = Arc::new(Shelf::new(&links.provides));
+        let slot = self.engine.slots.get(&id);
+        if let Some(trade) = slot.and_then(|slot| slot.cell.trade.as_ref()) {
+            trade.set_shelf(shelf.clone());
+        }
+        (Some(Box::new(Trade { shelf, inputs })), supplied)
+    }
+
+    fn has_no_thread(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {
+        let failure = Failure::new(FailureParts {
+            path: job.incarnation.home.path.clone(),
+            incarnation: number,
+            kind: FailureKind::Spawn,
+            message: error.to_string().into(),
+            location: None,
+            thread_name: None,
+            run_time: Duration::ZERO,
+            error: None,
+            mapped_from: None,
+            trace: None,
+        });
+        self.could_not_start(id, number, Outcome::NoThread, Some(failure), job);
+    }
+
+    /// A failed start: dealt with in its turn like every other end.
+    fn could_not_start(
+        &mut self,
+        id: ChildId,
+        number: u64,
+        outcome: Outcome,
+        failure: Option<Failure>,
+        job: Job,
+    ) {
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        slot.trash.extend(job.trash);
+        let left = job.incarnation.life.finish();
+        if let Some(trade) = &job.incarnation.trade {
+            let values = trade.close();
+            self.set_aside(Remains {
+                values,
+                ..Remains::default()
+            });
+        }
+        debug_assert!(
+            left.discard.is_none(),
+            "asked to stop before it was started"
+        );
+        // Through the channel like every other end, so that it keeps nobody else waiting.
+        drop(self.line.facts.send(Fact::Ended(fact::Ended {
+            child: id,
+            incarnation: number,
+            outcome,
+            fatal: false,
+            failure,
+            run_time: Duration::ZERO,
+            discarded: false,
+            stragglers: Vec::new(),
+        })));
+    }
+}

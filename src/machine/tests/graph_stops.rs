@@ -1,0 +1,236 @@
+//! Services that use what others provide, and stops, pauses and strategies: who is asked when.
+
+use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing};
+use super::harness::{HOUR, Stops, config, policy, secs};
+use crate::machine::message::{Cause, Config, Outcome, Policy};
+use crate::machine::policy::{Exceeded, Limit, StopOrder};
+use crate::machine::strategy::Strategy;
+use crate::report::State;
+
+#[test]
+fn stop_by_hand_waits_for_the_users() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.clear_log();
+    w.stop_service("p");
+    assert_eq!(w.asked(), [(secs(0), "c")]);
+    assert_eq!(w.view("p").state, State::Stopping);
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "c"), (secs(1), "p")]);
+    assert_eq!(w.view("p").state, State::Stopped);
+    assert_eq!(w.view("c").state, State::Waiting);
+    w.clear_log();
+    w.start_service("p");
+    assert_eq!(w.who("started"), ["p", "c"]);
+}
+
+#[test]
+fn start_by_hand_takes_a_stop_back_that_waits_for_users() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stop_service("p");
+    w.start_service("p");
+    w.run_out();
+    assert_incarnations(&w, &[("p", 2), ("c", 2)]);
+    w.remove("p");
+    w.run_out();
+    assert!(!w.is_there("p"));
+    assert_eq!(w.view("c").state, State::Waiting);
+}
+
+#[test]
+fn doomed_provider_that_fails_goes_all_the_same() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.remove("p");
+    w.fails("p");
+    assert!(!w.is_there("p"));
+    w.run_out();
+    assert_eq!(w.view("c").state, State::Waiting);
+    assert_eq!(w.failures().len(), 1);
+}
+
+#[test]
+fn user_that_hangs_holds_its_provider_until_its_deadline() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::Hangs);
+    w.clear_log();
+    w.restart_service("p");
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "c"), (secs(10), "p")]);
+    assert_eq!(w.view("c").state, State::Abandoned);
+    assert_eq!(w.view("p").incarnation, 2);
+    w.ends("c", Outcome::Ok);
+    assert_eq!(w.view("c").state, State::Running);
+}
+
+#[test]
+fn removed_user_still_holds_its_provider() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(2), Outcome::Ok));
+    w.clear_log();
+    w.remove("c");
+    w.restart_service("p");
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "c"), (secs(2), "p")]);
+    assert_eq!(w.view("p").incarnation, 2);
+}
+
+#[test]
+fn user_removed_while_it_stops_still_holds_its_provider() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(2), Outcome::Ok));
+    w.clear_log();
+    w.restart_service("p");
+    w.remove("c");
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "c"), (secs(2), "p")]);
+    assert_eq!(w.view("p").incarnation, 2);
+    assert!(!w.is_there("c"));
+}
+
+#[test]
+fn pause_defers_the_users_restart() {
+    let pausing = Config {
+        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
+            time: secs(15),
+            jitter: 0.0,
+        }),
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", needy(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(pausing, &services);
+    w.clear_log();
+    w.fails("x");
+    w.provides("p", "k");
+    assert_eq!(w.asked(), []);
+    w.at(secs(15));
+    assert_eq!(w.asked(), [(secs(15), "c")]);
+    assert_incarnations(&w, &[("p", 1), ("c", 2), ("x", 2)]);
+}
+
+#[test]
+fn provider_that_fails_in_a_pause_keeps_its_users_until_it_is_over() {
+    let pausing = Config {
+        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
+            time: secs(15),
+            jitter: 0.0,
+        }),
+        ..config()
+    };
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(pausing, &services);
+    w.clear_log();
+    w.fails("p");
+    assert_eq!((w.asked(), w.view("c").state), (vec![], State::Running));
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(15), "c")]);
+    assert_incarnations(&w, &[("p", 2), ("c", 2)]);
+}
+
+#[test]
+fn all_at_once_still_goes_from_users_to_providers() {
+    let parallel = Config {
+        stop_order: StopOrder::Parallel,
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", needy(policy())),
+        ("d", needy(policy())),
+        ("x", policy()),
+    ];
+    for restart in [true, false] {
+        let mut w = providing(parallel.clone(), &services);
+        w.stops("c", Stops::After(secs(1), Outcome::Ok));
+        w.stops("d", Stops::After(secs(2), Outcome::Ok));
+        w.clear_log();
+        if restart {
+            w.restart_service("p");
+            w.run_out();
+            assert_eq!(w.asked(), [(secs(0), "d"), (secs(0), "c"), (secs(2), "p")]);
+        } else {
+            w.shutdown();
+            w.run_out();
+            let asked = [
+                (secs(0), "x"),
+                (secs(0), "d"),
+                (secs(0), "c"),
+                (secs(2), "p"),
+            ];
+            assert_eq!(w.asked(), asked);
+            assert_eq!(w.over(), Some(secs(2)));
+        }
+    }
+}
+
+#[test]
+fn strategies_and_keys_share_one_barrier() {
+    let all = Config {
+        strategy: Strategy::OneForAll,
+        ..config()
+    };
+    let services = [
+        ("p", provider(delayed(secs(2)))),
+        ("c", needy(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(all, &services);
+    w.clear_log();
+    w.fails("p");
+    assert_eq!(w.who("stopped"), ["x", "c"]);
+    w.run_out();
+    // Together, after the delay of who failed.
+    let starts = [(secs(2), "p"), (secs(2), "x"), (secs(2), "c")];
+    assert_eq!(w.starts(), starts);
+}
+
+#[test]
+fn group_of_a_user_goes_along_when_its_provider_ends_only() {
+    let grouped = |policy: Policy| Policy {
+        group: Some("g".into()),
+        ..policy
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", grouped(needy(policy()))),
+        ("mate", grouped(policy())),
+    ];
+    let mut w = providing(config(), &services);
+    w.provides("p", "k");
+    assert_incarnations(&w, &[("p", 1), ("c", 2), ("mate", 1)]);
+    w.fails("p");
+    assert_incarnations(&w, &[("p", 2), ("c", 3), ("mate", 2)]);
+}
+
+#[test]
+fn users_are_told_the_key_and_its_provider() {
+    let services = [
+        ("p", provider(policy())),
+        ("c", linked(policy(), &["k2"], &["k"], &[])),
+        ("d", linked(policy(), &[], &["k2"], &[])),
+    ];
+    let mut w = providing(config(), &services);
+    w.clear_log();
+    w.provides("p", "k");
+    let causes: Vec<_> = w
+        .asks()
+        .iter()
+        .map(|&(_, name, cause, _)| (name, cause))
+        .collect();
+    let input = |key, provider| Cause::Input {
+        key,
+        provider: w.id(provider),
+    };
+    assert_eq!(causes, [("d", input("k2", "c")), ("c", input("k", "p"))]);
+}
