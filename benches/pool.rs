@@ -51,7 +51,7 @@ fn empty(verdicts: &mut Verdicts, workers: usize, way: Way, capacity: usize) {
         rounds.add_time("pool", jobs::through_pool(N, workers, way, capacity), N);
     }
     verdicts.at_least(
-        &format!("pool, {way}, {workers} workers, room for {capacity}, to a channel"),
+        &format!("pool, {way}, workers: {workers}, room for {capacity}, to a channel"),
         &format!(
             "{:.3} us to {:.3} us each",
             rounds.median("pool"),

@@ -45,7 +45,7 @@ impl Default for Drain {
 }
 
 /// Does jobs from a queue on supervised threads, as fun/srv's worker pools do. A cheap handle: add a
-/// clone, push through another one.
+/// clone, once, and push through another one.
 ///
 /// Workers are threads below the service, named by number: `app.pool.1`. A job is a closure that
 /// gets the context of the pool. Before the start, jobs are taken and wait.
