@@ -183,7 +183,11 @@ fn broker_read() -> Duration {
         .collect();
     let took = thread::scope(|s| {
         for subscription in &subscriptions {
-            s.spawn(|| (0..MESSAGES).for_each(|_| drop(subscription.recv().unwrap())));
+            s.spawn(|| {
+                (0..MESSAGES).for_each(|_| {
+                    std::hint::black_box(subscription.recv().unwrap());
+                })
+            });
         }
         let begun = Instant::now();
         for i in 0..MESSAGES as u64 {
@@ -201,7 +205,11 @@ fn bare_read() -> Duration {
         (0..SUBSCRIBERS).map(|_| bounded::<u64>(MESSAGES)).unzip();
     thread::scope(|s| {
         for receiver in &receivers {
-            s.spawn(|| (0..MESSAGES).for_each(|_| drop(receiver.recv().unwrap())));
+            s.spawn(|| {
+                (0..MESSAGES).for_each(|_| {
+                    std::hint::black_box(receiver.recv().unwrap());
+                })
+            });
         }
         let begun = Instant::now();
         for i in 0..MESSAGES as u64 {

@@ -1,4 +1,4 @@
-//! W3, W5 and the soak run: each in a process of its own, which is this program again.
+//! W3, W5, graphs and the soak run: each in a process of its own, which is this program again.
 //!
 //! `cargo bench --bench scale [-- NAME..]` prints one line per figure; with
 //! `BACKSTAY_BENCH_STRICT=1` a missed target fails.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use backstay::{StopOrder, Supervisor};
 
+use load::chains::Chains;
 use load::flaky::{Flaky, How};
 use load::rounds::{Rounds, Verdicts};
 use load::{PATIENCE, bare, crowd, procfs};
@@ -21,6 +22,7 @@ const CASE: &str = "BACKSTAY_BENCH_CASE";
 
 const SERVICES: usize = 10_000;
 const ROUNDS: usize = 5;
+const BOUNCES: usize = 201;
 
 fn main() -> ExitCode {
     if let Ok(case) = std::env::var(CASE) {
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
     }
     if wants("full") {
         full(&mut verdicts);
+    }
+    if wants("graph") {
+        graph(&mut verdicts);
     }
     if wants("w5") {
         w5(&mut verdicts);
@@ -72,6 +77,8 @@ fn run_case(case: &str) {
         "bare" => bare_threads(),
         "services" => services(StopOrder::Reverse),
         "services-parallel" => services(StopOrder::Parallel),
+        "chains" => chains(SERVICES, 0),
+        "one-chain" => chains(10, SERVICES - 10),
         "full" => fill(),
         "idle" => stay_idle(),
         "soak" => restart_for_long(),
@@ -158,6 +165,55 @@ fn services(order: StopOrder) {
     println!("{}", started.as_secs_f64() * 1e3);
     println!("{}", begun.elapsed().as_secs_f64() * 1e3);
     println!("{}", bytes as f64 / SERVICES as f64);
+}
+
+/// The same services with edges and without; and what a bounce costs among many services and beside as
+/// many bare threads, because waking one thread costs the kernel more the more of them sleep.
+fn graph(verdicts: &mut Verdicts) {
+    let mut rounds = Rounds::default();
+    for _ in 0..ROUNDS {
+        for case in ["services", "chains", "one-chain"] {
+            let lines = child(case);
+            for (i, what) in ["start", "stop", "bounce"].iter().enumerate() {
+                rounds.add(&format!("{case} {what}"), number(&lines, i));
+            }
+        }
+    }
+    for what in ["start", "stop"] {
+        verdicts.at_most(
+            &format!("graph: {what} of 10,000 services in chains of ten, to that without edges"),
+            &format!(
+                "{:.0} ms to {:.0} ms",
+                rounds.median(&format!("chains {what}")),
+                rounds.median(&format!("services {what}"))
+            ),
+            rounds.ratio(&format!("chains {what}"), &format!("services {what}")),
+            1.3,
+        );
+    }
+    verdicts.at_most(
+        "graph: bounce of a chain of ten among 10,000 services, to the same beside bare threads",
+        &format!(
+            "{:.0} us to {:.0} us",
+            rounds.median("chains bounce"),
+            rounds.median("one-chain bounce")
+        ),
+        rounds.ratio("chains bounce", "one-chain bounce"),
+        1.3,
+    );
+}
+
+fn chains(services: usize, beside: usize) {
+    let parked = bare::Parked::start(beside);
+    let (chains, started) = Chains::start(services);
+    settle();
+    let mut bounces: Vec<Duration> = (0..BOUNCES).map(|_| chains.bounce()).collect();
+    bounces.sort();
+    let stopped = chains.stop();
+    println!("{}", started.as_secs_f64() * 1e3);
+    println!("{}", stopped.as_secs_f64() * 1e3);
+    println!("{}", bounces[BOUNCES / 2].as_secs_f64() * 1e6);
+    parked.stop();
 }
 
 /// Until everybody who has begun waits.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::driver::body::Defaults;
+#[cfg(all(unix, feature = "signals"))]
+use crate::driver::core::SignalHook;
 use crate::driver::core::{Core, RankFailures, Settings};
 use crate::error::Error;
 use crate::event::Event;
@@ -54,6 +56,8 @@ pub struct SupervisorBuilder {
     observers: Vec<Observer>,
     bounce_delay: Duration,
     rank_failures: Option<RankFailures>,
+    #[cfg(all(unix, feature = "signals"))]
+    signal_hooks: Vec<(i32, SignalHook)>,
 }
 
 impl SupervisorBuilder {
@@ -74,6 +78,8 @@ impl SupervisorBuilder {
             observers: Vec::new(),
             bounce_delay: Duration::ZERO,
             rank_failures: None,
+            #[cfg(all(unix, feature = "signals"))]
+            signal_hooks: Vec::new(),
         }
     }
 
@@ -152,6 +158,49 @@ impl SupervisorBuilder {
         self
     }
 
+    /// Calls `f` for a signal that the process gets while [`run`](Supervisor::run) of this supervisor
+    /// is under way: to reload a configuration at SIGHUP, to print the tree at SIGUSR1. Once `run` has
+    /// returned, and where nobody has asked for it, the signal does what it does by default.
+    ///
+    /// `f` is called on a short-lived thread for that purpose, so it may take its time and call everything;
+    /// SIGTERM is seen meanwhile. It gets a handle that doesn't keep the tree alive. A signal that comes
+    /// while `f` runs has it called once more, however often it comes. Functions for several signals, or
+    /// several for one, are called one after the other. A panic is told as
+    /// [`HookPanicked`](crate::EventKind::HookPanicked). `run` doesn't wait for one that it finds
+    /// running, and has none called once the tree has ended.
+    ///
+    /// SIGHUP has the number 1 everywhere; the crates `libc` and `signal-hook` have names for all.
+    ///
+    /// ```no_run
+    /// use backstay::Supervisor;
+    ///
+    /// const SIGHUP: i32 = 1;
+    ///
+    /// let app = Supervisor::builder("app")
+    ///     .on_signal(SIGHUP, |app| {
+    ///         if let Some(server) = app.id("server") {
+    ///             let _gone = app.restart_service(server); // it reads its configuration when it starts
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// app.run()?;
+    /// # Ok::<(), backstay::Error>(())
+    /// ```
+    ///
+    /// [`build`](SupervisorBuilder::build) refuses SIGINT and SIGTERM, which are `run`'s own, and signals
+    /// that can't be handled.
+    #[cfg(all(unix, feature = "signals"))]
+    #[cfg_attr(docsrs, doc(cfg(feature = "signals")))]
+    pub fn on_signal(
+        mut self,
+        number: i32,
+        f: impl Fn(&Supervisor) + Send + Sync + 'static,
+    ) -> SupervisorBuilder {
+        let hook = move |core: &Arc<Core>| f(&Supervisor::of(core.clone()));
+        self.signal_hooks.push((number, Box::new(hook)));
+        self
+    }
+
     /// [`Exit::TerminateTree`](crate::Exit::TerminateTree) from below ends this supervisor alone, not
     /// its parent, which doesn't count it (suture's `DontPropagateTermination`).
     pub fn dont_propagate_termination(mut self) -> SupervisorBuilder {
@@ -197,6 +246,10 @@ impl SupervisorBuilder {
     /// All but the name.
     pub(crate) fn check_settings(&self) -> Result<(), Error> {
         self.limit.check()?;
+        #[cfg(all(unix, feature = "signals"))]
+        for (number, _) in &self.signal_hooks {
+            check_signal(*number)?;
+        }
         self.backoff.check("backoff")
     }
 
@@ -222,6 +275,8 @@ impl SupervisorBuilder {
             propagates_termination: self.propagates_termination,
             rank_failures: self.rank_failures,
             invalid,
+            #[cfg(all(unix, feature = "signals"))]
+            signal_hooks: self.signal_hooks,
         };
         Supervisor::owning(Core::new(Arc::from(self.name), settings, self.observers))
     }
@@ -233,6 +288,26 @@ impl fmt::Debug for SupervisorBuilder {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a function can be called for a signal.
+#[cfg(all(unix, feature = "signals"))]
+fn check_signal(number: i32) -> Result<(), Error> {
+    use signal_hook::consts::{FORBIDDEN, SIGINT, SIGTERM};
+    let named = |why: &str| {
+        Err(Error::invalid(
+            "on_signal",
+            format!("signal {number} {why}"),
+        ))
+    };
+    if [SIGINT, SIGTERM].contains(&number) {
+        return named("is what `run` stops at");
+    }
+    // What it does by default has to be known, to do so later.
+    if FORBIDDEN.contains(&number) || signal_hook::low_level::signal_name(number).is_none() {
+        return named("cannot be handled");
+    }
+    Ok(())
 }
 
 /// Different in every supervisor, from the standard library's own random keys.

@@ -52,8 +52,22 @@ pub(crate) struct Below {
     pub(crate) done: Option<Receiver<Never>>,
     /// How that one failed.
     pub(crate) failed: Option<BoxError>,
+    /// Whose scope that one belongs to; dangling: the incarnation's own.
+    pub(crate) scope: Weak<ScopeLife>,
     /// `run` has returned: too late for `supervise`.
     pub(crate) closed: bool,
+}
+
+impl Below {
+    /// That supervisor is over, and there may be another one.
+    pub(crate) fn let_go(&mut self, of: &Supervisor) {
+        let is_it = |held: &Supervisor| Arc::ptr_eq(held.core(), of.core());
+        if self.supervisor.as_ref().is_some_and(is_it) {
+            self.supervisor = None;
+            self.done = None;
+            self.scope = Weak::new();
+        }
+    }
 }
 
 impl HasLife for Incarnation {
@@ -242,6 +256,7 @@ impl Context {
             drop(self.home().facts.send(Fact::LateHook(HookTicket {
                 incarnation: self.incarnation.clone(),
                 what: HookKind::OnStop(key),
+                waits: false,
             })));
         }
         OnStop {
@@ -262,8 +277,14 @@ impl Context {
         }));
     }
 
+    /// The scope that this context belongs to, if it is not the incarnation's own.
+    pub(crate) fn scope_life(&self) -> Option<&Arc<ScopeLife>> {
+        self.scope.as_ref()
+    }
+
     /// Calls `f` with a context that counts as ended when `f` returns: for helpers that shall not
-    /// outlive a part of the work. A stop of the incarnation reaches it, too.
+    /// outlive a part of the work. A stop of the incarnation reaches it, too. A supervisor from
+    /// [`supervise`](Context::supervise) in it is stopped and waited for, and then there may be another one.
     pub fn scope<R>(&self, f: impl FnOnce(&Context) -> R) -> R {
         let parent: Arc<dyn HasLife> = match &self.scope {
             Some(scope) => scope.clone(),
@@ -354,6 +375,30 @@ impl Drop for EndOfScope {
         for key in keys {
             drop(self.incarnation.life.take_hook(key));
         }
+        self.end_below();
+    }
+}
+
+impl EndOfScope {
+    /// Ends the supervisor that was begun in the scope, if there is one.
+    fn end_below(&self) {
+        let below = self.incarnation.below.lock();
+        if !Arc::downgrade(&self.scope).ptr_eq(&below.scope) {
+            return;
+        }
+        let (Some(supervisor), Some(done)) = (below.supervisor.clone(), below.done.clone()) else {
+            return;
+        };
+        drop(below);
+        supervisor.request_stop();
+        // Nothing is ever sent: its end is.
+        let _ = done.recv();
+        let home = &self.incarnation.home;
+        let parent = home.supervisor.core();
+        let shown = parent.board.set_nested(home.cell.id.child, None);
+        parent.pulse();
+        self.incarnation.below.lock().let_go(&supervisor);
+        drop((supervisor, shown));
     }
 }
 

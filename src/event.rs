@@ -60,6 +60,10 @@ impl Event {
     pub fn word(&self) -> &'static str {
         self.0.kind.word()
     }
+
+    pub(crate) fn level(&self) -> log::Level {
+        self.0.kind.level(self.0.incarnation)
+    }
 }
 
 /// What happened.
@@ -170,8 +174,11 @@ impl EventKind {
         }
     }
 
-    pub(crate) fn level(&self) -> log::Level {
+    /// How important it is as a log record. A supervisor's own events have the incarnation 0.
+    pub(crate) fn level(&self, incarnation: u64) -> log::Level {
         match self {
+            // Why a tree ends: see `Run::log_end`.
+            EventKind::Stopping { .. } if incarnation == 0 => log::Level::Info,
             EventKind::GivenUp { .. } => log::Level::Error,
             EventKind::Failed { .. }
             | EventKind::Paused { .. }
@@ -303,6 +310,9 @@ impl fmt::Display for StopCause {
             StopCause::Limit => f.write_str("too many failures"),
             StopCause::Terminated { path } => write!(f, "terminated by {path}"),
             StopCause::AutoShutdown { path } => write!(f, "significant {path} ended"),
+            // These two have the same number everywhere.
+            StopCause::Signal { number: 2 } => f.write_str("signal 2 (SIGINT)"),
+            StopCause::Signal { number: 15 } => f.write_str("signal 15 (SIGTERM)"),
             StopCause::Signal { number } => write!(f, "signal {number}"),
             StopCause::ReadyTimeout => f.write_str("not ready in time"),
             StopCause::Nested { path } => write!(f, "what runs below {path} failed"),

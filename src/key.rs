@@ -43,6 +43,27 @@ use crate::id::NAME_BYTES_MAX;
 /// # assert!(app.stop().is_empty());
 /// # Ok::<(), backstay::Error>(())
 /// ```
+///
+/// A value of another type is no value of this key, and what comes back is of the key's type:
+///
+/// ```compile_fail,E0277
+/// # use backstay::{Context, Key};
+/// const LIMIT: Key<u32> = Key::new("limit");
+///
+/// fn set_up(ctx: &Context) -> Result<(), backstay::Error> {
+///     ctx.provide(&LIMIT, "eight") // `Arc<u32>` is not made from `&str`
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// # use backstay::{Context, Key, Missing};
+/// # use std::sync::Arc;
+/// const LIMIT: Key<u32> = Key::new("limit");
+///
+/// fn limit(ctx: &Context) -> Result<Arc<String>, Missing> {
+///     ctx.get(&LIMIT) // it is an `Arc<u32>`
+/// }
+/// ```
 pub struct Key<T: ?Sized> {
     name: &'static str,
     of: PhantomData<fn() -> Box<T>>,

@@ -97,6 +97,7 @@
 //! | waits for descriptors | [`Context::stop_fd`] in `poll(2)` (unix) |
 //! | blocks in I/O on something `run` has made | [`Context::on_stop`], to shut that down |
 //! | blocks in I/O on something the value holds | [`Service::interrupt`] |
+//! | makes a call that nothing can end | [`Context::detach`], and a time limit |
 //!
 //! A supervisor stops its services in reverse order of adding and waits for each, at most its stop
 //! timeout ([`DEFAULT_STOP_TIMEOUT`]); [`StopOrder::Parallel`] asks all at once. A service that has
@@ -228,7 +229,8 @@
 //!   counted. [`SupervisorBuilder::on_event`] calls an observer for each, on a thread of the tree
 //!   for that purpose: it may be slow, and may call everything.
 //! * Every event is a record of the `log` crate, too: the target is the path; failed, paused,
-//!   abandoned and hook panicked are warnings, given up is an error, the rest info or debug.
+//!   abandoned and hook panicked are warnings, given up is an error, the rest info or debug. Besides,
+//!   the root says at info why the tree begins to end: `stopping: signal 15 (SIGTERM)`.
 //! * [`Context::set_status`] and [`Context::log`] are a service's own words in them.
 //!
 //! Observers and subscribers see their supervisor and everything below it. A `failed` of

@@ -58,6 +58,11 @@ pub trait Service: Send + Sync + 'static {
     /// stop while in `run`, on a thread of its own, guarded by the stop timeout. The next
     /// incarnation starts after it has returned. For things that only exist once `run` has made
     /// them there is [`Context::on_stop`].
+    ///
+    /// In a tree at most [`STOP_THREADS_MAX`](crate::STOP_THREADS_MAX) hooks run at a time, without
+    /// those that were given up. The others wait for one of them; the stop signal does not. A hook that is
+    /// not called before the deadline for that reason is told by a [`Log`](crate::EventKind::Log) event
+    /// and called later, so that what it unblocks can still end.
     fn interrupt(&self) {}
 
     /// Its supervisor lets go of it for good: it was removed, or the tree has ended. Not at a

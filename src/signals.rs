@@ -1,15 +1,16 @@
 //! `Supervisor::run`: the front door of a daemon.
 //!
 //! SIGINT and SIGTERM ask the tree to stop; a second one forces the way out. The handlers are
-//! signal-hook's, read on a thread that lives as long as `run` does. When no `run` is under way,
-//! the signals act as by default again: a handler can't be taken back, so it does what the system
-//! would have done.
+//! signal-hook's, read on a thread that lives as long as `run` does and calls nobody. When no `run` is
+//! under way, the signals act as by default again.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+mod defaults;
+mod hooks;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag::register_conditional_default;
 use signal_hook::iterator::{Handle, Signals};
 
 use crate::driver::core::Role;
@@ -19,16 +20,20 @@ use crate::event::StopCause;
 use crate::link::clock;
 use crate::supervisor::Supervisor;
 
+use defaults::Hold;
+use hooks::Hooks;
+
 const STOP_SIGNALS: [i32; 2] = [SIGINT, SIGTERM];
 
 impl Supervisor {
     /// Runs the tree until SIGINT or SIGTERM, or until it ends by itself. Starts it on this thread
     /// as [`serve`](Supervisor::serve) does; after [`start`](Supervisor::start) it only waits.
     ///
-    /// The first signal asks the tree to stop, and `run` answers when it has: `Ok`, also with
-    /// services that did not stop in time; [`stop`](Supervisor::stop) has the report then, and with
-    /// it the exit code. The second signal forces: everything that still runs is abandoned. After
-    /// `run` has returned, a signal acts as by default.
+    /// The first signal asks the tree to stop, and `run` answers when the last service has ended: `Ok`,
+    /// also with services that did not stop in time; [`stop`](Supervisor::stop) has the report then, and
+    /// with it the exit code. The second signal forces: everything that still runs is abandoned. Other
+    /// signals call what [`on_signal`](crate::SupervisorBuilder::on_signal) says. After `run` has returned,
+    /// a signal acts as by default.
     ///
     /// ```no_run
     /// use std::process::ExitCode;
@@ -40,6 +45,19 @@ impl Supervisor {
     ///     Ok(ExitCode::from(app.stop().exit_code()))
     /// }
     /// ```
+    ///
+    /// A `main` like this one ends with these codes:
+    ///
+    /// | code | |
+    /// |---|---|
+    /// | 0 | everything stopped in time, after a signal, [`shutdown`](crate::Context::shutdown) or an automatic shutdown that ended well |
+    /// | 3, [`EXIT_CODE_ABANDONED`](crate::EXIT_CODE_ABANDONED) | the same, but some had to be abandoned, and end with the process |
+    /// | 1 | `run` answered an error: a limit was exceeded, a service took the tree down, a significant one failed, or a second signal forced the way out; the text names who and why |
+    /// | 134 as shells show it (SIGABRT) | the process was aborted: [`PanicPolicy::Abort`](crate::PanicPolicy::Abort), or one of the things that [end a process](crate#guarantees-and-their-limits) |
+    ///
+    /// The log has the story: why the tree began to end, as `stopping: signal 15 (SIGTERM)` of the root at
+    /// info; each service's end; a warning for each that was abandoned, with its thread; and at last how
+    /// many those were, as `ended with 1 abandoned`.
     ///
     /// # Errors
     /// As [`serve`](Supervisor::serve); and after a second signal, if anybody had not ended, one
@@ -68,7 +86,6 @@ impl Supervisor {
             other => other,
         };
         let forced = watch.forced.load(Ordering::Acquire);
-        drop(watch);
         result?;
         let report = self.stop();
         if forced && !report.is_empty() {
@@ -93,9 +110,11 @@ impl Supervisor {
 /// Watches for signals until it is dropped.
 struct Watch {
     handle: Handle,
-    /// A signal has come.
+    /// A signal to stop has come.
     seen: Arc<AtomicBool>,
     forced: Arc<AtomicBool>,
+    hooks: Arc<Hooks>,
+    hold: Option<Hold>,
 }
 
 impl Watch {
@@ -103,78 +122,60 @@ impl Watch {
         let failed = |what: &str, e: std::io::Error| {
             Error::new(ErrorKind::Spawn, format!("signals: {what}: {e}"))
         };
-        let defaults = Defaults::get().map_err(|e| failed("no handler", e))?;
-        let mut signals = Signals::new(STOP_SIGNALS).map_err(|e| failed("no handler", e))?;
+        let hooks = Hooks::new(supervisor.core().clone());
+        let wanted: Vec<i32> = STOP_SIGNALS.into_iter().chain(hooks.signals()).collect();
+        defaults::install(&wanted).map_err(|e| failed("no handler", e))?;
+        let mut signals = Signals::new(&wanted).map_err(|e| failed("no handler", e))?;
         let handle = signals.handle();
         let (seen, forced) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         limits::take_room()?;
-        let (tree, saw, force) = (supervisor.borrowed(), seen.clone(), forced.clone());
+        let reader = Reader {
+            tree: supervisor.borrowed(),
+            seen: seen.clone(),
+            forced: forced.clone(),
+            hooks: hooks.clone(),
+        };
         std::thread::Builder::new()
             .name("backstay-signal".to_owned())
-            .spawn(move || {
-                for (n, number) in signals.forever().enumerate() {
-                    saw.store(true, Ordering::Release);
-                    if n == 0 {
-                        tree.request_stop_because(StopCause::Signal { number }, None);
-                    } else {
-                        force.store(true, Ordering::Release);
-                        tree.request_stop_because(StopCause::Signal { number }, Some(clock::now()));
-                    }
-                }
-            })
+            .spawn(move || signals.forever().for_each(|number| reader.read(number)))
             .map_err(|e| failed("no thread", e))?;
-        defaults.suspend();
         Ok(Watch {
             handle,
             seen,
             forced,
+            hooks,
+            hold: Some(Hold::new(wanted)),
         })
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Ok(defaults) = Defaults::get() {
-            defaults.resume();
-        }
+        // In this order, so that no signal goes unnoticed.
+        drop(self.hold.take());
+        self.hooks.close();
         self.handle.close();
     }
 }
 
-/// What the signals do while no `run` is under way.
-struct Defaults {
-    act: Arc<AtomicBool>,
-    runs: AtomicUsize,
+/// On the thread that gets the signals. Blocks for nothing and nobody.
+struct Reader {
+    tree: Supervisor,
+    seen: Arc<AtomicBool>,
+    forced: Arc<AtomicBool>,
+    hooks: Arc<Hooks>,
 }
 
-impl Defaults {
-    fn get() -> std::io::Result<&'static Defaults> {
-        static DEFAULTS: OnceLock<Defaults> = OnceLock::new();
-        if let Some(defaults) = DEFAULTS.get() {
-            return Ok(defaults);
-        }
-        let act = Arc::new(AtomicBool::new(true));
-        let defaults = DEFAULTS.get_or_init(|| Defaults {
-            act: act.clone(),
-            runs: AtomicUsize::new(0),
-        });
-        if Arc::ptr_eq(&defaults.act, &act) {
-            for signal in STOP_SIGNALS {
-                register_conditional_default(signal, act.clone())?;
-            }
-        }
-        Ok(defaults)
-    }
-
-    fn suspend(&self) {
-        if self.runs.fetch_add(1, Ordering::AcqRel) == 0 {
-            self.act.store(false, Ordering::Release);
-        }
-    }
-
-    fn resume(&self) {
-        if self.runs.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.act.store(true, Ordering::Release);
+impl Reader {
+    fn read(&self, number: i32) {
+        let cause = StopCause::Signal { number };
+        if !STOP_SIGNALS.contains(&number) {
+            self.hooks.call(number);
+        } else if !self.seen.swap(true, Ordering::AcqRel) {
+            self.tree.request_stop_because(cause, None);
+        } else {
+            self.forced.store(true, Ordering::Release);
+            self.tree.request_stop_because(cause, Some(clock::now()));
         }
     }
 }

@@ -290,26 +290,27 @@ impl Supervisor {
         let mut had_provider = false;
         loop {
             let seen = self.core.board.pulse_count();
-            let other_type = match look_up(&self.core, key.declared(), &mut had_provider) {
+            let never = match look_up(&self.core, key.declared(), &mut had_provider) {
                 Lookup::There(value) => match key::unwrap(&value) {
                     Some(value) => return Ok(value),
-                    None => Some("another type"),
+                    None => return refused(ErrorKind::Invalid, "it has another type"),
                 },
-                Lookup::OtherType(name) => Some(name),
-                Lookup::Never => {
-                    return refused(ErrorKind::Gone, "its provider is at rest or gone");
+                Lookup::OtherType(name) => {
+                    let why = format!("it has the type {name}");
+                    return refused(ErrorKind::Invalid, &why);
                 }
-                Lookup::NotYet => None,
+                Lookup::Never => true,
+                Lookup::NotYet => false,
             };
-            if let Some(name) = other_type {
-                let why = format!("it has the type {name}");
-                return refused(ErrorKind::Invalid, &why);
-            }
+            // First what holds for all of its services.
             if self.core.is_over() {
                 return Err(Error::stopped(self.path()));
             }
             if self.core.board.state() == State::Stopping {
                 return refused(ErrorKind::Stopping, "the supervisor is stopping");
+            }
+            if never {
+                return refused(ErrorKind::Gone, "its provider is at rest or gone");
             }
             if stopping() {
                 return refused(
@@ -638,7 +639,9 @@ impl Context {
     ///
     /// A stop of the service reaches both. The incarnation has ended when `run` has returned and
     /// everything below it has ended; then the next one starts afresh and adds what it wants. If the
-    /// supervisor fails, the service is asked to stop, and that failure is its end.
+    /// supervisor fails, the service is asked to stop, and that failure is its end. In a
+    /// [`scope`](Context::scope) all of this holds for the scope: it returns when everything below it has
+    /// ended, and the next one may run another supervisor.
     ///
     /// ```
     /// use backstay::{Context, Supervisor};

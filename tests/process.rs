@@ -6,6 +6,10 @@
 mod common_process;
 
 mod process {
+    #[cfg(feature = "signals")]
+    mod ends;
+    #[cfg(feature = "signals")]
+    mod hangup;
     #[cfg(target_os = "linux")]
     mod maps;
     mod panic_abort;

@@ -97,6 +97,7 @@ const MAKE_THREADS: &[&str] = &[
     "src/driver/stop.rs",
     "src/driver/thread.rs",
     "src/signals.rs",
+    "src/signals/hooks.rs",
 ];
 
 const fn ban(

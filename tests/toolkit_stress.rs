@@ -1,9 +1,11 @@
-//! The toolkit under load, with everything happening at once. Nothing may get lost, nothing may come
-//! twice, to the last one.
+//! The toolkit under load: many threads, failures and panics, a stop in the middle; everything is
+//! accounted for.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
-mod toolkit_stress {
-    mod broker;
-}
+#[path = "toolkit_stress/broker.rs"]
+mod broker;
+#[cfg(feature = "net")]
+#[path = "toolkit_stress/listener.rs"]
+mod listener;

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::panic::catch_unwind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Condvar, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -142,6 +143,41 @@ impl Idle {
         *self.gate.0.lock().unwrap() = true;
         self.gate.1.notify_all();
         for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// Threads that each sleep by themselves, as services do: not all at one place, as those of [`Idle`].
+pub struct Parked {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Parked {
+    /// Returns when all have begun.
+    pub fn start(n: usize) -> Parked {
+        let muster = Muster::new(n);
+        let over = Arc::new(AtomicBool::new(false));
+        let threads = (0..n)
+            .map(|_| {
+                let (over, muster) = (over.clone(), muster.clone());
+                thread::spawn(move || {
+                    muster.begun();
+                    while !over.load(Ordering::Acquire) {
+                        thread::park();
+                    }
+                })
+            })
+            .collect();
+        muster.wait();
+        Parked { over, threads }
+    }
+
+    pub fn stop(self) {
+        self.over.store(true, Ordering::Release);
+        for thread in self.threads {
+            thread.thread().unpark();
             thread.join().unwrap();
         }
     }

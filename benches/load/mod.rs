@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod bare;
+pub mod chains;
 pub mod crowd;
 pub mod flaky;
 pub mod pairs;

@@ -4,7 +4,7 @@
 //! service's thread waits for both before it tells. If the supervisor fails, the service is asked
 //! to stop, and that failure is its end, whatever it answers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -30,9 +30,7 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
     claim(context, &supervisor, done)?;
     let (child, number) = (home.cell.id.child, incarnation.number);
     if let Err(e) = spawn_below(core, context, ended) {
-        let mut below = incarnation.below.lock();
-        below.supervisor = None;
-        below.done = None;
+        incarnation.below.lock().let_go(&supervisor);
         return Err(e);
     }
     let parent = home.supervisor.core();
@@ -44,7 +42,8 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
     Ok(())
 }
 
-/// One for each incarnation, and only while that runs. From here on its thread waits for `done`.
+/// One at a time for each incarnation, and only while that runs. From here on its thread waits for
+/// `done`.
 fn claim(context: &Context, supervisor: &Supervisor, done: Receiver<Never>) -> Result<(), Error> {
     let incarnation = &context.incarnation;
     let path = &incarnation.home.path;
@@ -63,6 +62,7 @@ fn claim(context: &Context, supervisor: &Supervisor, done: Receiver<Never>) -> R
     }
     below.supervisor = Some(supervisor.clone());
     below.done = Some(done);
+    below.scope = context.scope_life().map_or_else(Weak::new, Arc::downgrade);
     Ok(())
 }
 
@@ -72,8 +72,8 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
     limits::take_room()?;
     core.adopt(home.supervisor.core(), &home.cell.name)?;
     let claimed = core.begin_nested(home.emitter.post.clone())?;
-    // A helper thread calls this, and `run` returned in between: `end_below` asked too early.
-    if context.incarnation.below.lock().closed {
+    // A helper thread calls this, and `run` or the scope returned in between: it was asked too early.
+    if context.incarnation.below.lock().closed || context.life().is_over() {
         core.ask_stop(StopCause::Ordered, None);
     }
     let run = Run::below(core.clone(), claimed, context);

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::body::Body;
 use super::engine::Remains;
 use super::run::{Current, FORGOTTEN_MAX, Run};
-use super::stop::Job as StopJob;
+use super::stop::{Job as StopJob, say_late};
 use super::thread::Order;
 use super::view::reason;
 use crate::context::Incarnation;
@@ -69,6 +69,7 @@ impl Run {
             // Noted before it was published.
             Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
+                self.log_end(self.cause_of_end(id, verdict));
                 let failure = self
                     .engine
                     .slots
@@ -142,6 +143,7 @@ impl Run {
                 ticket: HookTicket {
                     incarnation: incarnation.clone(),
                     what,
+                    waits: false,
                 },
                 body,
                 fence: self.fence.clone(),
@@ -185,8 +187,12 @@ impl Run {
             return;
         };
         slot.seat = None;
-        slot.incarnation = None;
+        let incarnation = slot.incarnation.take();
+        self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
+        if incarnation.is_some_and(|i| i.life.has_late_hook()) {
+            say_late(home, number);
+        }
         self.left_behind.push((
             id,
             number,
@@ -307,7 +313,7 @@ impl Run {
         std::process::abort();
     }
 
-    fn path_of(&self, id: ChildId) -> Arc<str> {
+    pub(super) fn path_of(&self, id: ChildId) -> Arc<str> {
         match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
             Some(home) => home.path.clone(),
             None => self.path.clone(),

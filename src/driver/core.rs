@@ -52,10 +52,17 @@ pub(crate) struct Settings {
     pub(crate) rank_failures: Option<RankFailures>,
     /// Set by `Supervisor::new` with a bad name: shows at `add` and `start`.
     pub(crate) invalid: Option<Error>,
+    /// By the number of the signal; called while `run` is under way.
+    #[cfg(all(unix, feature = "signals"))]
+    pub(crate) signal_hooks: Vec<(i32, SignalHook)>,
 }
 
 /// Called on a guarded thread only.
 pub(crate) type RankFailures = Arc<dyn Fn(&Failure) -> i32 + Send + Sync>;
+
+/// What a builder was given for a signal.
+#[cfg(all(unix, feature = "signals"))]
+pub(crate) type SignalHook = Box<dyn Fn(&Arc<Core>) + Send + Sync>;
 
 struct Desk {
     role: Role,
@@ -291,7 +298,7 @@ impl Core {
                 desk.stage = Stage::Running(other);
                 Err(Error::new(
                     ErrorKind::AlreadyRunning,
-                    format!("{}: the supervisor is running already", self.name),
+                    format!("{}: the supervisor is already started", self.name),
                 ))
             }
             Stage::Over => Err(Error::stopped(&self.name)),

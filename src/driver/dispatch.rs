@@ -73,7 +73,7 @@ fn deliver(post: &Arc<Post>, delivery: Delivery) {
 
 /// A record: the target is the path, the text says the incarnation.
 fn write(event: &Event) {
-    let level = event.kind().level();
+    let level = event.level();
     match event.incarnation() {
         0 => log::log!(target: event.path(), level, "{}", event.kind()),
         n => log::log!(target: event.path(), level, "[{n}] {}", event.kind()),

@@ -15,6 +15,7 @@ use crate::event::{EventKind, StopCause};
 use crate::id::ChildId;
 use crate::link::clock::{self, Clock};
 use crate::link::fact::Fact;
+use crate::link::hub::Emitter;
 use crate::link::life::Stop;
 use crate::machine::message::Verdict;
 use crate::machine::policy::DEFAULT_STOP_TIMEOUT;
@@ -92,6 +93,29 @@ impl Run {
             }
         }
         self.forgotten.failures.append(&mut failures);
+    }
+
+    /// Has the root of a tree write to the log why it begins to end. A record and no event: those who
+    /// follow events have the cause from each service that is stopped.
+    pub(super) fn log_end(&self, cause: StopCause) {
+        if self.above.is_none() {
+            let log_only = Emitter {
+                hubs: Arc::new([]),
+                post: self.tree.post.clone(),
+            };
+            log_only.emit(&self.path, 0, EventKind::Stopping { cause });
+        }
+    }
+
+    /// Why it ends by itself.
+    pub(super) fn cause_of_end(&self, id: ChildId, verdict: Verdict) -> StopCause {
+        let path = self.path_of(id);
+        match verdict {
+            Verdict::Stopped => self.stop_cause.clone(),
+            Verdict::AutoShutdown | Verdict::SignificantFailed => StopCause::AutoShutdown { path },
+            Verdict::LimitExceeded => StopCause::Limit,
+            Verdict::Terminated | Verdict::Escalated => StopCause::Terminated { path },
+        }
     }
 
     pub(super) fn result(&self) -> Result<(), Error> {

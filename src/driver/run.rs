@@ -228,7 +228,8 @@ impl Run {
 
     fn ask_shutdown(&mut self, cause: StopCause, deadline: Option<std::time::Instant>) {
         if self.engine.machine.is_running() {
-            self.stop_cause = cause;
+            self.stop_cause = cause.clone();
+            self.log_end(cause);
         }
         let deadline = deadline.map_or(Moment::NEVER, |at| self.tree.clock.moment(at));
         self.step(Input::ShutdownRequested { deadline });
@@ -281,13 +282,12 @@ impl Run {
         let Some(trade) = &incarnation.trade else {
             return;
         };
-        for key in trade.shelf.show() {
-            self.step(Input::Provided {
-                id,
-                incarnation: number,
-                key,
-            });
-        }
+        let keys = trade.shelf.show();
+        self.step(Input::Provided {
+            id,
+            incarnation: number,
+            keys,
+        });
         // Somebody outside may be waiting for it.
         self.core.pulse();
     }

@@ -3,13 +3,17 @@
 //!
 //! At most [`STOP_THREADS_MAX`] at a time in a tree; the others wait in a queue, which is bounded
 //! by the number of services and their hooks. A job that blocks is the business of the deadline of
-//! the service it belongs to.
+//! the service it belongs to: a service that is abandoned leaves the thread of its job behind, too,
+//! which then counts no longer, so that jobs that hang never hold up the others for ever.
+//!
+//! A hook that waits past the deadline of its service is told, and called all the same when there is a
+//! thread: what it unblocks can still end. The stop signal itself never waits for a thread.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::body::Body;
 use super::core::{Core, RankFailures};
@@ -21,10 +25,11 @@ use super::panic::guarded_as;
 use crate::context::Home;
 use crate::event::EventKind;
 use crate::failure::Failure;
+use crate::id::ServiceId;
 use crate::link::fact::{Fact, HookKind, HookTicket};
 use crate::link::hub::Emitter;
 
-/// How many stop threads a tree may have at a time.
+/// How many stop threads a tree may have at a time, without those of abandoned services.
 pub const STOP_THREADS_MAX: usize = 64;
 
 /// The stack of a stop thread, in bytes: the same as a thread of Rust's standard library.
@@ -36,8 +41,25 @@ pub(crate) struct StopThreads {
 
 #[derive(Default)]
 struct State {
-    running: usize,
+    /// Who has not been left behind.
+    workers: Vec<Worker>,
+    workers_made: usize,
     queue: VecDeque<Job>,
+}
+
+struct Worker {
+    number: usize,
+    /// Of the job that it is at, if that is of one service.
+    whose: Option<Whose>,
+}
+
+/// Whose job it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// A hook of this incarnation.
+    Incarnation(ServiceId, u64),
+    /// The values of this service, which has no incarnation any more.
+    Service(ServiceId),
 }
 
 /// Something to do on a stop thread.
@@ -84,45 +106,83 @@ impl StopThreads {
     }
 
     /// Has `job` done on a thread of its own, as soon as there is one. Never blocks.
-    pub(crate) fn push(self: &Arc<StopThreads>, job: Job) {
+    pub(crate) fn push(self: &Arc<StopThreads>, mut job: Job) {
         let mut state = self.state.lock();
-        if state.running >= STOP_THREADS_MAX {
-            state.queue.push_back(job);
-            return;
+        let is_full = state.workers.len() >= STOP_THREADS_MAX;
+        if let (true, Some(ticket)) = (is_full, job.ticket()) {
+            ticket.waits = true;
+            ticket.incarnation.life.hook_waits();
         }
-        state.running += 1;
         state.queue.push_back(job);
+        if !is_full {
+            self.hire(state);
+        }
+    }
+
+    /// A service is waited for no longer: who is busy with it doesn't count any more.
+    pub(crate) fn leave_behind(self: &Arc<StopThreads>, service: ServiceId, incarnation: u64) {
+        let own = [
+            Some(Whose::Incarnation(service, incarnation)),
+            Some(Whose::Service(service)),
+        ];
+        let mut state = self.state.lock();
+        let before = state.workers.len();
+        state.workers.retain(|worker| !own.contains(&worker.whose));
+        let vacant = before - state.workers.len();
+        let wanted = vacant.min(state.queue.len());
+        drop(state);
+        for _ in 0..wanted {
+            let state = self.state.lock();
+            if state.workers.len() < STOP_THREADS_MAX {
+                self.hire(state);
+            }
+        }
+    }
+
+    fn hire(self: &Arc<StopThreads>, mut state: MutexGuard<'_, State>) {
+        let number = state.workers_made;
+        state.workers_made += 1;
+        state.workers.push(Worker {
+            number,
+            whose: None,
+        });
         drop(state);
         let threads = self.clone();
         let spawned = limits::take_room().is_ok()
             && std::thread::Builder::new()
                 .name("backstay-stop".to_owned())
                 .stack_size(STACK_SIZE)
-                .spawn(move || threads.work())
+                .spawn(move || threads.work(number))
                 .is_ok();
         if !spawned {
-            self.without_thread();
+            self.without_thread(number);
         }
     }
 
-    fn work(&self) {
-        loop {
-            let mut state = self.state.lock();
-            let Some(job) = state.queue.pop_front() else {
-                state.running -= 1;
-                return;
-            };
-            drop(state);
+    fn work(&self, number: usize) {
+        while let Some(job) = self.next(number) {
             job.run();
         }
     }
 
+    /// `None`: there is nothing more to do, or it was left behind.
+    fn next(&self, number: usize) -> Option<Job> {
+        let mut state = self.state.lock();
+        let place = state.workers.iter().position(|w| w.number == number)?;
+        let next = state.queue.pop_front();
+        match &next {
+            Some(job) => state.workers[place].whose = job.whose(),
+            None => drop(state.workers.swap_remove(place)),
+        }
+        next
+    }
+
     /// No thread is to be had. If others run, they do the job; if not, only the stop signal goes
     /// out, and a value stays until its supervisor is dropped.
-    fn without_thread(&self) {
+    fn without_thread(&self, number: usize) {
         let mut state = self.state.lock();
-        state.running -= 1;
-        if state.running > 0 {
+        state.workers.retain(|worker| worker.number != number);
+        if !state.workers.is_empty() {
             return;
         }
         let jobs = std::mem::take(&mut state.queue);
@@ -134,6 +194,25 @@ impl StopThreads {
 }
 
 impl Job {
+    fn ticket(&mut self) -> Option<&mut HookTicket> {
+        match self {
+            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => Some(ticket),
+            Job::Discard { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
+        }
+    }
+
+    fn whose(&self) -> Option<Whose> {
+        match self {
+            Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => {
+                let incarnation = &ticket.incarnation;
+                let service = incarnation.home.cell.id;
+                Some(Whose::Incarnation(service, incarnation.number))
+            }
+            Job::Discard { home, .. } => Some(Whose::Service(home.cell.id)),
+            Job::Bury { .. } | Job::Rank { .. } => None,
+        }
+    }
+
     fn run(self) {
         match self {
             Job::Hook {
@@ -207,6 +286,13 @@ fn highest(
     }
 }
 
+/// A hook that is called after the deadline, or hasn't been by then.
+pub(crate) fn say_late(home: &Home, incarnation: u64) {
+    let text = format!("all {STOP_THREADS_MAX} stop threads are busy: the stop hook comes late");
+    let text = Arc::from(text);
+    home.emit(incarnation, EventKind::Log { text });
+}
+
 fn give_up_hook(ticket: &HookTicket) {
     let incarnation = &ticket.incarnation;
     let text = Arc::from("no thread for the stop hook: only the stop signal goes out");
@@ -217,6 +303,9 @@ fn give_up_hook(ticket: &HookTicket) {
 
 fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence>>) {
     let incarnation = ticket.incarnation.clone();
+    if ticket.waits && incarnation.life.hook_waits_no_longer() {
+        say_late(&incarnation.home, incarnation.number);
+    }
     let _marked = mark::enter(Mark {
         incarnation: Some(incarnation.clone()),
         ..Mark::default()

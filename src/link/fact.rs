@@ -53,6 +53,8 @@ pub(crate) struct Ended {
 pub(crate) struct HookTicket {
     pub(crate) incarnation: Arc<Incarnation>,
     pub(crate) what: HookKind,
+    /// No thread was free for it when it was handed out.
+    pub(crate) waits: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

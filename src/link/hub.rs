@@ -311,7 +311,7 @@ pub(crate) struct Emitter {
 impl Emitter {
     /// Tells everybody who listens. Cheap if nobody does: the event isn't made then.
     pub(crate) fn emit(&self, path: &Arc<str>, incarnation: u64, kind: EventKind) {
-        let logged = kind.level() <= log::max_level();
+        let logged = kind.level(incarnation) <= log::max_level();
         let observed = logged || self.hubs.iter().any(|h| !h.observers.is_empty());
         if !observed && !self.hubs.iter().any(|h| h.is_listening()) {
             return;

@@ -85,6 +85,10 @@ struct LifeState {
     hooks_made: u64,
     /// Handed out and not returned yet.
     hooks_out: usize,
+    /// Those of them for which there is no thread yet.
+    hooks_waiting: usize,
+    /// It was said that a hook comes too late.
+    said_late: bool,
     said_ready: bool,
     /// Threads of the incarnation's own.
     sleepers: Sleepers,
@@ -109,6 +113,8 @@ impl Life {
                 hooks: Vec::new(),
                 hooks_made: 0,
                 hooks_out: 0,
+                hooks_waiting: 0,
+                said_late: false,
                 said_ready: false,
                 sleepers: Sleepers::default(),
                 wakers: Vec::new(),
@@ -223,6 +229,26 @@ impl Life {
         let mut state = self.state.lock();
         let place = state.hooks.iter().position(|(k, _)| *k == key)?;
         Some(state.hooks.swap_remove(place).1)
+    }
+
+    /// No thread is free for a hook that was handed out.
+    pub(crate) fn hook_waits(&self) {
+        self.state.lock().hooks_waiting += 1;
+    }
+
+    /// There is one. True, once: later than the stop allows.
+    pub(crate) fn hook_waits_no_longer(&self) -> bool {
+        let mut state = self.state.lock();
+        state.hooks_waiting -= 1;
+        let deadline = state.stop.as_ref().and_then(|stop| stop.deadline);
+        deadline.is_some_and(|at| at <= super::clock::now())
+            && !std::mem::replace(&mut state.said_late, true)
+    }
+
+    /// The deadline is there. True, once: a hook still waits for a thread.
+    pub(crate) fn has_late_hook(&self) -> bool {
+        let mut state = self.state.lock();
+        state.hooks_waiting > 0 && !std::mem::replace(&mut state.said_late, true)
     }
 
     /// A hook that was handed out has returned, or will never be called.

@@ -238,7 +238,7 @@ impl Machine {
         &mut self,
         id: ChildId,
         incarnation: u64,
-        key: &'static str,
+        keys: &[&'static str],
         out: &mut Vec<Command>,
     ) {
         let Some(child) = self.children.get(&id) else {
@@ -261,11 +261,15 @@ impl Machine {
             | Phase::Resting(_)
             | Phase::Discarding { .. } => return,
         }
-        self.graph.versions_made += 1;
-        let version = self.graph.versions_made;
-        match self.graph.keys.get_mut(key) {
-            Some(node) if node.provider == Some(id) => node.version = version,
-            Some(_) | None => return,
+        for key in keys {
+            let Some(node) = self.graph.keys.get_mut(key) else {
+                continue;
+            };
+            if node.provider == Some(id) {
+                self.graph.versions_made += 1;
+                node.version = self.graph.versions_made;
+                self.graph.moved.push(key);
+            }
         }
         let complete = child
             .provides()
@@ -275,7 +279,6 @@ impl Machine {
         if complete && awaited {
             self.said_ready(id, incarnation, out);
         }
-        self.graph.moved.push(key);
     }
 
     /// An incarnation has ended or was abandoned: its values are gone, and it uses none any more.

@@ -100,11 +100,11 @@ pub(crate) enum Input {
         id: ChildId,
         incarnation: u64,
     },
-    /// There is a value of this key now, or another one than before.
+    /// There are values of these keys now, or others than before.
     Provided {
         id: ChildId,
         incarnation: u64,
-        key: &'static str,
+        keys: Vec<&'static str>,
     },
     /// An incarnation has ended: run and every hook have returned.
     Ended {

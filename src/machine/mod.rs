@@ -199,8 +199,8 @@ impl Machine {
             Input::Provided {
                 id,
                 incarnation,
-                key,
-            } => self.provided(id, incarnation, key, out),
+                keys,
+            } => self.provided(id, incarnation, &keys, out),
             Input::Ended {
                 id,
                 incarnation,

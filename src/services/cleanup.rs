@@ -57,7 +57,8 @@ pub const CLEANUP_TASKS_MAX: usize = 100_000;
 ///
 /// * Every stop runs what was pushed up to then, also one for a restart: the services around it
 ///   usually restart along, and push again what they need. From the beginning of that until the stop is
-///   over, or for good if it is a stop for good, further tasks are refused.
+///   over, or for good if it is a stop for good, further tasks are refused. A stop for a restart that is
+///   asked for before `run` was entered leaves the tasks to the next one.
 /// * A task's error or panic is no reason to stop: the other tasks still run. All errors, those of
 ///   [`push_error`](Cleanup::push_error) first and then those of tasks in the order in which they were
 ///   begun, are what the service answers to the stop, and show in the event.

@@ -1,8 +1,11 @@
 //! A socket that accepts connections, as a service.
 
 mod accept;
+#[cfg(any(not(unix), test))]
+mod by_connect;
+#[cfg(unix)]
+mod by_poll;
 mod connections;
-mod entrance;
 mod error;
 mod socket;
 #[cfg(unix)]
@@ -16,6 +19,10 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::{Context, Error, Exit, Service, ServiceResult};
+#[cfg(not(unix))]
+use by_connect as entrance;
+#[cfg(unix)]
+use by_poll as entrance;
 use connections::Handler;
 use socket::named;
 

@@ -1,7 +1,9 @@
 //! Waiting for descriptors: poll(2), with a deadline instead of a time.
 
 use std::io;
-use std::time::{Duration, Instant};
+#[cfg(feature = "process")]
+use std::time::Duration;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -9,6 +11,7 @@ use rustix::io::Errno;
 use super::clock;
 
 /// The deadline of a wait that begins now; `None` is never.
+#[cfg(feature = "process")]
 pub(super) fn after(time: Duration) -> Option<Instant> {
     clock::now().checked_add(time)
 }

@@ -4,3 +4,28 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+
+#[path = "juju/adding.rs"]
+mod adding;
+#[path = "juju/answers.rs"]
+mod answers;
+#[path = "juju/bounces.rs"]
+mod bounces;
+#[path = "juju/fatal.rs"]
+mod fatal;
+#[path = "juju/parts.rs"]
+mod parts;
+#[path = "juju/refusals.rs"]
+mod refusals;
+#[path = "juju/removal.rs"]
+mod removal;
+#[path = "juju/report.rs"]
+mod report;
+#[path = "juju/setup.rs"]
+mod setup;
+#[path = "juju/stops.rs"]
+mod stops;
+#[path = "juju/values.rs"]
+mod values;
+#[path = "juju/wanted.rs"]
+mod wanted;

@@ -1,10 +1,17 @@
-//! What backstay takes over from niki's supervisor, row by row: those with signals, each in a
-//! process of its own.
+//! What backstay takes over from niki's supervisor, row by row: here those with signals, each in a
+//! process of its own. Those that need no real time are the machine's.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../common_process/mod.rs"]
 mod common_process;
+
+#[path = "niki/ends.rs"]
+mod ends;
+#[path = "niki/shutdown.rs"]
+mod shutdown;
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};

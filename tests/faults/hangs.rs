@@ -1,8 +1,11 @@
 //! User code that does not return: the others are stopped, the one is named, nobody waits for ever.
 
-use backstay::{Context, ErrorKind, Service, ServiceResult, State, Supervisor};
+use backstay::{
+    Context, ErrorKind, Limit, STOP_THREADS_MAX, Service, ServiceResult, Spec, State, Supervisor,
+};
 
 use crate::common::process::leaves_nothing;
+use crate::common::watch::hooked;
 use crate::common::{
     Gate, Recorder, Tally, add_running, add_running_as, ending, fails, hung, ms, obedient, secs,
     timed, unlimited, wait_state,
@@ -145,6 +148,58 @@ fn stop_hook_that_never_returns() {
     });
 }
 
+/// More of them than there are stop threads: the others get their stop signal and, when those have been
+/// given up, their hooks.
+#[test]
+fn stop_hooks_that_never_return_leave_room_for_others() {
+    const OTHERS: usize = 6;
+    leaves_nothing(
+        "hangs::stop_hooks_that_never_return_leave_room_for_others",
+        1,
+        || {
+            let app = Supervisor::builder("app")
+                .limit(Limit::none())
+                .service_stop_timeout(secs(1))
+                .build()
+                .unwrap();
+            let mut events = Recorder::of(&app);
+            let (release, calls, ends) = (Gate::new(), Tally::new(), Tally::new());
+            app.start().unwrap();
+            let stuck: Vec<_> = (0..STOP_THREADS_MAX)
+                .map(|n| {
+                    let release = release.clone();
+                    add_running(&app, &format!("stuck{n}"), StuckHook { release })
+                })
+                .collect();
+            let others: Vec<_> = (0..OTHERS)
+                .map(|n| {
+                    let service = ending(&ends, hooked(&calls));
+                    // Given up before the others are.
+                    let with = |spec: Spec| spec.stop_timeout(ms(50));
+                    add_running_as(&app, &format!("s{n}"), service, with)
+                })
+                .collect();
+            for id in stuck.iter().chain(&others) {
+                app.stop_service(*id).unwrap();
+            }
+            // Their runs end by the signal, before anybody is given up.
+            ends.reach(OTHERS as u64);
+            for n in 0..OTHERS {
+                let path = format!("app.s{n}");
+                let told = events.wait(&path, "log");
+                assert!(told.to_string().contains("stop hook"), "{told}");
+                events.wait(&path, "ended late");
+                assert_eq!(events.count(&path, "log"), 1);
+                wait_state(&app, &path, State::Stopped);
+            }
+            assert_eq!(calls.get(), OTHERS as u64);
+            release.open();
+            wait_state(&app, "app.stuck0", State::Stopped);
+            assert!(app.stop().is_empty());
+        },
+    );
+}
+
 #[test]
 fn on_stop_closure_that_never_returns() {
     leaves_nothing("hangs::on_stop_closure_that_never_returns", ROUNDS, || {
@@ -184,7 +239,7 @@ fn observer_that_blocks_for_ever() {
         let release = Gate::new();
         let wait = release.clone();
         let app = Supervisor::builder("app")
-            .limit(backstay::Limit::none())
+            .limit(Limit::none())
             .on_event(move |_| wait.wait())
             .build()
             .unwrap();

@@ -291,3 +291,15 @@ fn providers_added_later_come_first_in_the_order() {
     w.shutdown();
     assert_eq!(w.who("stopping"), ["leaf", "mid", "top", "beside"]);
 }
+
+#[test]
+fn values_provided_together_are_one_change() {
+    let services = [
+        ("p", linked(policy(), &["k", "l"], &[], &[])),
+        ("c", linked(policy(), &[], &["k"], &["l"])),
+    ];
+    let mut w = providing(config(), &services);
+    assert_incarnations(&w, &[("p", 1), ("c", 1)]);
+    w.fails("p");
+    assert_incarnations(&w, &[("p", 2), ("c", 2)]);
+}

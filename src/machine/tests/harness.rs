@@ -214,17 +214,14 @@ impl World {
                 if self.provides_at_start {
                     let sources = self.machine.sources_of(id);
                     let links = sources.map(|(links, _)| links.clone());
-                    for key in links.unwrap_or_default().provides {
-                        let key = key.name;
-                        self.plan(
-                            self.now,
-                            Input::Provided {
-                                id,
-                                incarnation,
-                                key,
-                            },
-                        );
-                    }
+                    let provides = links.unwrap_or_default().provides;
+                    let keys = provides.iter().map(|key| key.name).collect();
+                    let provided = Input::Provided {
+                        id,
+                        incarnation,
+                        keys,
+                    };
+                    self.plan(self.now, provided);
                 }
             }
             Command::Stop {
@@ -322,7 +319,7 @@ impl World {
         self.act(Input::Provided {
             id,
             incarnation,
-            key,
+            keys: vec![key],
         });
     }
 

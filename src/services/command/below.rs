@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::super::crew;
+use crate::services::crew;
 use crate::{Context, Error, Restart, ServiceResult, Spec, Supervisor};
 
 /// A supervisor below the service, from the first helper on.

@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::super::poll;
 use super::group::state_of;
+use crate::services::poll;
 
 #[cfg(not(target_os = "android"))]
 const SHELL: &str = "/bin/sh";

@@ -9,7 +9,6 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal};
 
-use super::super::poll;
 use super::below::Below;
 use super::error::CommandError;
 use super::group::Group;
@@ -18,6 +17,7 @@ use super::output::Output;
 use super::plan::{Plan, not_started};
 use super::watch::{Watch, Watched};
 use crate::Context;
+use crate::services::poll;
 
 /// How many of those it waits for the status names.
 const NAMED_MAX: usize = 8;

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process_group};
 
-use super::super::clock;
-use super::super::poll;
+use crate::services::clock;
+use crate::services::poll;
 
 /// How long a group that `/proc` doesn't show is waited for. Killed processes are gone in less; a zombie
 /// that its parent doesn't reap keeps its group for ever, and can't be told apart there.
@@ -21,11 +21,11 @@ const LOOK_AGAIN_MIN: Duration = Duration::from_millis(1);
 const LOOK_AGAIN_MAX: Duration = Duration::from_millis(50);
 
 /// How many of the members are waited for at the same time. The others are seen at the next look.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 const WATCHED_MAX: usize = 64;
 
 /// Members are looked for again after this long at the latest, and killed again.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Blocks until nobody but the leaders and zombies is left in the groups of these leaders, which are
@@ -66,7 +66,7 @@ fn pause(pace: &mut Duration) {
 }
 
 /// Waits until one of them has ended. False: they can't be waited for.
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 fn wait_for_one(leaders: &[Pid], living: &[Pid]) -> bool {
     use rustix::process::{PidfdFlags, pidfd_open};
 
@@ -88,7 +88,7 @@ fn wait_for_one(leaders: &[Pid], living: &[Pid]) -> bool {
     poll::wait(&mut fds, poll::after(LOOK_AT_LEAST)).is_ok()
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 fn wait_for_one(_leaders: &[Pid], _living: &[Pid]) -> bool {
     false
 }

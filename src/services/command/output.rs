@@ -17,10 +17,10 @@ use std::process::{ChildStderr, ChildStdout};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::super::clock;
-use super::super::poll;
 use super::below::Below;
 use super::lines::Lines;
+use crate::services::clock;
+use crate::services::poll;
 use crate::{Context, Error, Failure, ServiceResult};
 
 /// How much is read at a time, in bytes.

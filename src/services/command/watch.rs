@@ -80,14 +80,14 @@ impl AsFd for Watched {
     }
 }
 
-#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(target_os = "linux")]
 fn open(process: Pid) -> io::Result<OwnedFd> {
     use rustix::process::{PidfdFlags, pidfd_open};
 
     Ok(pidfd_open(process, PidfdFlags::empty())?)
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[cfg(not(target_os = "linux"))]
 fn open(_process: Pid) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::Unsupported.into())
 }
@@ -98,8 +98,8 @@ mod tests {
     use std::process::Command;
     use std::time::Duration;
 
-    use super::super::super::poll;
     use super::*;
+    use crate::services::poll;
     use crate::{End, Restart, ServiceResult, Spec, Supervisor};
 
     const LONG: Duration = Duration::from_secs(30);

@@ -4,11 +4,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{clock, crew};
 use super::connections::{Connection, Connections, Handler};
 use super::entrance::Entrance;
 use super::socket::{Peer, Socket};
 use super::{Settings, Shown};
+use crate::services::{clock, crew};
 use crate::{Context, ErrorKind, ServiceResult, Supervisor};
 
 /// How long nothing is accepted after the system had no descriptor, memory or thread for one more
@@ -209,3 +209,34 @@ mod codes {
 }
 
 use codes::{EXHAUSTED, OF_ONE_CONNECTION};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exhaustion_is_waited_for() {
+        for code in EXHAUSTED {
+            let e = io::Error::from_raw_os_error(*code);
+            assert_eq!(Trouble::of(&e), Trouble::Exhausted, "{e}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_one_connection_is_no_trouble() {
+        for code in OF_ONE_CONNECTION {
+            let e = io::Error::from_raw_os_error(*code);
+            assert_eq!(Trouble::of(&e), Trouble::Nothing, "{e}");
+        }
+        for kind in [io::ErrorKind::ConnectionAborted, io::ErrorKind::WouldBlock] {
+            assert_eq!(Trouble::of(&kind.into()), Trouble::Nothing, "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_socket_that_is_none_is_fatal() {
+        for kind in [io::ErrorKind::InvalidInput, io::ErrorKind::Unsupported] {
+            assert_eq!(Trouble::of(&kind.into()), Trouble::Fatal, "{kind}");
+        }
+    }
+}

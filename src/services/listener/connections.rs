@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::entrance::Bell;
 use super::error::ConnectionError;
@@ -63,7 +63,8 @@ pub(super) struct Connection<S> {
 /// Takes the connection out when it is dropped.
 struct Entry {
     number: u64,
-    all: Arc<dyn Leave>,
+    /// Where it is; `None`: it has been taken out.
+    all: Option<Arc<dyn Leave>>,
 }
 
 trait Leave: Send + Sync {
@@ -72,7 +73,9 @@ trait Leave: Send + Sync {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.all.leave(self.number);
+        if let Some(all) = self.all.take() {
+            all.leave(self.number);
+        }
     }
 }
 
@@ -143,8 +146,10 @@ impl<S: Stream> Connections<S> {
         let number = state.registered;
         state.open.insert(number, handle);
         drop(state);
-        let all = self.clone();
-        let entry = Entry { number, all };
+        let entry = Entry {
+            number,
+            all: Some(self.clone()),
+        };
         Ok(Connection {
             stream,
             peer,
@@ -191,44 +196,51 @@ impl<S: Stream> Connections<S> {
     fn work(&self, ctx: &Context, first: Option<Connection<S>>) -> ServiceResult {
         let mut next = first;
         while let Some(connection) = next {
-            self.serve(ctx, connection)?;
-            next = self.next();
+            let Connection {
+                stream,
+                peer,
+                entry,
+            } = connection;
+            self.serve(ctx, stream, peer)?;
+            next = self.next(entry);
         }
         Ok(())
     }
 
-    fn next(&self) -> Option<Connection<S>> {
-        let mut state = self.state.lock();
-        if state.queue.is_empty() && !state.closed && state.idle < IDLE_THREADS_MAX {
-            state.idle += 1;
-            self.queued
-                .wait_while(&mut state, |s| s.queue.is_empty() && !s.closed);
-            state.idle -= 1;
-        }
-        state.queue.pop_front()
-    }
-
-    fn serve(&self, ctx: &Context, connection: Connection<S>) -> ServiceResult {
-        let Connection {
-            stream,
-            peer,
-            entry,
-        } = connection;
+    fn serve(&self, ctx: &Context, stream: S, peer: Peer) -> ServiceResult {
         let served = Failure::catch(|| {
             let answer = ctx.scope(|ctx| (self.handler)(stream, ctx));
             // The user's `source()`.
             let exit = answer.as_ref().err().and_then(|e| Exit::find(&**e));
             (answer, exit)
         });
-        let answer = match served {
+        match served {
             Ok((Ok(()), _)) => Ok(()),
             Ok((Err(error), _)) if error.is::<Stopping>() && ctx.is_stopping() => Ok(()),
             Ok((Err(error), Some(_))) => self.exit(error),
             Ok((Err(error), None)) => Err(ConnectionError::answered(peer, error).into()),
             Err(panic) => Err(ConnectionError::panicked(peer, panic).into()),
-        };
-        drop(entry);
-        answer
+        }
+    }
+
+    /// Lets one go and waits for the next. The thread counts as waiting before the connection closes:
+    /// a client that sees that and comes again finds it.
+    fn next(&self, mut done: Entry) -> Option<Connection<S>> {
+        done.all = None;
+        let mut state = self.state.lock();
+        let left = state.open.remove(&done.number);
+        let waits = state.queue.is_empty() && !state.closed && state.idle < IDLE_THREADS_MAX;
+        state.idle += usize::from(waits);
+        MutexGuard::unlocked(&mut state, || {
+            drop(left);
+            self.freed.notify_one();
+        });
+        if waits {
+            self.queued
+                .wait_while(&mut state, |s| s.queue.is_empty() && !s.closed);
+            state.idle -= 1;
+        }
+        state.queue.pop_front()
     }
 
     /// Ends the listener with this answer, or with that of another handler that was first.

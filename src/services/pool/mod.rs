@@ -13,6 +13,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 pub use self::builder::WorkerPoolBuilder;
+pub(super) use self::builder::check_workers;
 use self::ledger::Ledger;
 pub use self::ledger::PoolStats;
 pub(super) use self::rules::{Rules, rules_methods};
@@ -111,8 +112,11 @@ pub struct WorkerPool {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum AtStop {
     Jobs(Drain),
-    /// What was pulled from a source is done, whatever the stop is for.
-    Items,
+    /// What was pulled from a source is done, whatever the stop is for. What an error leaves of it is
+    /// for the next incarnation, or is dropped.
+    Items {
+        keeps_left: bool,
+    },
 }
 
 /// What all handles share, over all incarnations.

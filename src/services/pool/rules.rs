@@ -9,11 +9,11 @@ type Handler = Arc<dyn Fn(&BoxError) + Send + Sync>;
 
 #[derive(Clone)]
 pub(in crate::services) struct Rules {
-    pub(super) continue_on_error: bool,
-    pub(super) continue_on_panic: bool,
-    pub(super) excludes: Vec<Excludes>,
-    pub(super) handlers: Vec<Handler>,
-    pub(super) keep: usize,
+    pub(in crate::services) continue_on_error: bool,
+    pub(in crate::services) continue_on_panic: bool,
+    pub(in crate::services) excludes: Vec<Excludes>,
+    pub(in crate::services) handlers: Vec<Handler>,
+    pub(in crate::services) keep: usize,
 }
 
 impl Rules {

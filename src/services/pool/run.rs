@@ -10,7 +10,7 @@ use super::shift::Shift;
 use super::{AtStop, Drain, Shared};
 use crate::services::select::{First, first};
 use crate::services::{clock, crew};
-use crate::{BoxError, Context, Exit, Failure, Never, ServiceResult};
+use crate::{BoxError, Context, Exit, Failure, Never, ServiceResult, StopCause};
 
 /// However the pool's thread leaves, its workers come to an end.
 struct HaltAtEnd<'a>(&'a Shift);
@@ -82,9 +82,13 @@ impl Shared {
 
     /// Until when jobs begin, if there is a limit and there are any.
     fn begin_stop(&self, shift: &Shift) -> Option<Instant> {
-        let is_final = shift.ctx.stop_cause().is_some_and(|cause| cause.is_final());
+        let is_final = shift
+            .ctx
+            .stop_cause()
+            .as_ref()
+            .is_some_and(StopCause::is_final);
         match self.at_stop {
-            AtStop::Items => {
+            AtStop::Items { .. } => {
                 shift.drain(None);
                 None
             }
@@ -112,11 +116,13 @@ impl Shared {
     fn end(&self, shift: &Shift) -> ServiceResult {
         shift.halt();
         let cause = shift.ctx.stop_cause();
-        if let (AtStop::Jobs(_), Some(cause)) = (self.at_stop, &cause) {
-            if cause.is_final() {
+        match self.at_stop {
+            AtStop::Jobs(_) if cause.as_ref().is_some_and(StopCause::is_final) => {
                 self.discard();
                 self.queue.resume();
             }
+            AtStop::Items { keeps_left: false } => self.discard(),
+            AtStop::Jobs(_) | AtStop::Items { keeps_left: true } => {}
         }
         self.answer(shift.take_verdict())?;
         // Somebody has closed the queue: there is nothing to start again for.

@@ -129,6 +129,18 @@ impl Shift {
         self.verdict.lock().take()
     }
 
+    /// Puts a job in, from a source that keeps its own bound.
+    pub(in crate::services) fn begin(&self, job: Job) {
+        if let Err(refused) = self.pool.queue.push(job) {
+            self.bury(refused);
+        }
+    }
+
+    /// Drops a value of the user's.
+    pub(in crate::services) fn bury<T>(&self, value: T) {
+        self.pool.bury(value);
+    }
+
     /// For a thread of the pool: does jobs until there are no more for it.
     pub(super) fn work(&self) {
         let number = self.workers.fetch_add(1, Ordering::Relaxed);
@@ -227,7 +239,7 @@ impl Shift {
     /// Keeps an error for the answer. One too many is dropped here.
     pub(in crate::services) fn keep(&self, error: BoxError) {
         if let Some(error) = self.pool.ledger.keep(error) {
-            self.pool.bury(error);
+            self.bury(error);
         }
     }
 }

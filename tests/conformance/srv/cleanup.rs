@@ -330,7 +330,8 @@ fn cleanup_takes_tasks_again_after_a_restart() {
     let app = quiet("app").strategy(Strategy::OneForAll).build().unwrap();
     let cleanup = Cleanup::new();
     let (order, go) = (Order::default(), Tally::new());
-    app.add("cleanup", cleanup.clone()).unwrap();
+    app.start().unwrap();
+    add_running(&app, "cleanup", cleanup.clone());
     let (handle, ran, begun) = (cleanup.clone(), order.clone(), go.clone());
     // Pushes what its incarnation needs, at once; the first one fails.
     app.add("a", move |ctx: &Context| {
@@ -347,7 +348,6 @@ fn cleanup_takes_tasks_again_after_a_restart() {
         Ok(())
     })
     .unwrap();
-    app.start().unwrap();
     go.reach(2);
     // The stop for the restart has done what was there.
     assert_eq!(order.all(), [1]);
@@ -480,7 +480,7 @@ fn interruptible_unblocks_its_call_once() {
     let begun = Instant::now();
     assert!(app.stop().is_empty());
     assert!(begun.elapsed() < SOON);
-    assert_eq!((calls.get(), clients.get()), (1, 2));
+    assert_eq!(calls.get(), 1);
     assert!(answer(&events.wait("app.a", "stopped")).is_none());
 
     // One that ends by itself is not interrupted, neither then nor at the stop.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use backstay::services::Interval;
+use backstay::services::{Interval, Job, Wait};
 use backstay::{Context, Errors, Exit, FailureKind, Restart, Service, ServiceResult, Spec, State};
 use crossbeam_channel::{bounded, unbounded};
 
@@ -359,5 +359,28 @@ fn interval_jitter_out_of_range_is_refused_by_name() {
     let told = report.last_failure().unwrap().to_string();
     assert!(told.contains("jitter"), "{told}");
     assert_eq!((runs.get(), events.count("app.a", "failed")), (0, 0));
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn interval_runs_services_that_have_threads_of_their_own() {
+    let app = unlimited("app");
+    let ops = Tally::new();
+    let ran = ops.clone();
+    let wait = Wait::new(move || {
+        let ran = ran.clone();
+        (0..3).map(move |_| {
+            let ran = ran.clone();
+            Job::new(move |_| {
+                ran.add();
+                Ok(())
+            })
+        })
+    });
+    app.start().unwrap();
+    app.add("a", Interval::new(ms(1), wait)).unwrap();
+    ops.reach(15);
+    let service = entry(&app, "app.a");
+    assert_eq!((service.incarnation(), service.failures()), (1, 0));
     assert!(app.stop().is_empty());
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use backstay::services::Listener;
@@ -83,11 +84,11 @@ fn listener_stop_ends_open_connections() {
     let inside = crowd.clone();
     let listener = Listener::tcp("127.0.0.1:0", move |mut stream, _ctx| {
         let _inside = inside.enter();
-        stream.read(&mut [0; 16])?;
+        let _n = stream.read(&mut [0; 16])?;
         Ok(())
     });
     let app = unlimited("app");
-    let address = start(&app, &listener.linger(ms(100)).clone());
+    let address = start(&app, &listener.linger(ms(100)));
     let clients: Vec<_> = (0..3).map(|_| connect(address)).collect();
     wait_for("all are served", || crowd.now() == 3);
 
@@ -182,21 +183,19 @@ fn listener_contains_a_panicking_connection() {
 #[test]
 fn listener_limits_connections() {
     let (begun, gate) = (Tally::new(), Gate::new());
-    let (begin, hold) = (begun.clone(), gate.clone());
-    let listener = Listener::tcp(
-        "127.0.0.1:0",
-        move |mut stream: TcpStream, _ctx: &Context| {
-            begin.add();
-            // The first one ends when its client says so.
-            if begin.get() > 1 {
-                hold.wait();
-            }
-            stream.read(&mut [0; 16])?;
-            Ok(())
-        },
-    );
+    let (begin, hold, number) = (begun.clone(), gate.clone(), AtomicU64::new(0));
+    let listener = Listener::tcp("127.0.0.1:0", move |mut stream, _ctx| {
+        let first = number.fetch_add(1, Ordering::SeqCst) == 0;
+        begin.add();
+        // The first one ends when its client says so.
+        if !first {
+            hold.wait();
+        }
+        let _n = stream.read(&mut [0; 16])?;
+        Ok(())
+    });
     let app = unlimited("app");
-    let address = start(&app, &listener.max_connections(2).clone());
+    let address = start(&app, &listener.max_connections(2));
     let mut clients: Vec<_> = (0..3)
         .map(|n| {
             let client = connect(address);

@@ -316,6 +316,7 @@ fn staged_stuck_shutdown_is_abandoned_and_named() {
     let staged = log.staged(waits, shutdown, ok);
     app.start().unwrap();
     add_running_as(&app, "a", staged, |spec| spec.stop_timeout(ms(200)));
+    wait_for("run is entered", || log.count("run") == 1);
     let (report, took) = timed(|| app.stop());
     assert!(took >= ms(200) && took < SOON, "{took:?}");
     let paths: Vec<_> = report.unstopped().iter().map(|u| u.path()).collect();
@@ -338,6 +339,7 @@ fn staged_late_run_still_cleans_up() {
     app.start().unwrap();
     let staged = log.staged(run, ok, ok);
     let id = add_running_as(&app, "a", staged, |spec| spec.stop_timeout(ms(100)));
+    wait_for("run is entered", || log.count("run") == 1);
     app.stop_service(id).unwrap();
     events.wait("app.a", "abandoned");
     pass(ms(200));

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use backstay::{
-    AutoShutdown, Context, PanicPolicy, Restart, ServiceId, Spec, StopCause, Supervisor,
+    AutoShutdown, Context, Key, PanicPolicy, Restart, ServiceId, Spec, StopCause, Supervisor,
 };
 use crossbeam_channel::unbounded;
 
@@ -11,7 +11,7 @@ use crossbeam_channel::unbounded;
 use crate::common::process::in_own_process;
 use crate::common::process::{child, role};
 use crate::common::{
-    Gate, Recorder, fails, obedient, panics_once, secs, take, unlimited, wait_for,
+    Gate, Recorder, Tally, counted, fails, obedient, panics_once, secs, take, unlimited, wait_for,
 };
 
 #[test]
@@ -122,11 +122,11 @@ fn panic_policy_can_end_the_process() {
     }
 }
 
-/// The key and its provider are added with typed resources.
 #[test]
 fn stopping_event_tells_the_cause() {
     if role().is_none() {
         significant_end_is_the_cause();
+        changed_input_is_the_cause();
         order_is_the_cause();
     }
     #[cfg(feature = "signals")]
@@ -166,6 +166,65 @@ fn significant_end_is_the_cause() {
     assert_eq!(events.causes("app.a"), std::slice::from_ref(&cause));
     assert_eq!(events.causes("app.b"), [cause]);
     assert_eq!(events.causes("app.s"), []);
+}
+
+/// Of those that take the key, and of those that depend on these in turn.
+fn changed_input_is_the_cause() {
+    const K: Key<u8> = Key::new("k");
+    const DERIVED: Key<u8> = Key::new("derived");
+    let app = unlimited("app");
+    let runs = Tally::new();
+    let again = Gate::new();
+    let changed = again.clone();
+    let provides = move |ctx: &Context| {
+        ctx.provide(&K, 1)?;
+        changed.wait();
+        ctx.provide(&K, 2)?;
+        ctx.wait_stop();
+        Ok(())
+    };
+    let derives = |ctx: &Context| {
+        ctx.provide(&DERIVED, *ctx.get(&K)?)?;
+        ctx.wait_stop();
+        Ok(())
+    };
+    let taker = |name| Spec::new(name, counted(&runs, obedient()));
+    // It may start once without the value.
+    let with_value = runs.clone();
+    let wants = move |ctx: &Context| {
+        if ctx.get(&K).is_ok() {
+            with_value.add();
+        }
+        ctx.wait_stop();
+        Ok(())
+    };
+    app.add_all([
+        Spec::new("p", provides).provides(&K),
+        taker("needs").needs(&K),
+        Spec::new("wants", wants).wants(&K),
+        Spec::new("between", derives).needs(&K).provides(&DERIVED),
+        taker("below").needs(&DERIVED),
+        taker("other"),
+    ])
+    .unwrap();
+    app.start().unwrap();
+    runs.reach(4);
+    let mut events = Recorder::of(&app);
+    again.open();
+    runs.reach(7);
+    events.settle();
+    let input = |key: &str, path: &str| StopCause::Input {
+        key: Arc::from(key),
+        path: Arc::from(path),
+    };
+    for path in ["app.needs", "app.wants", "app.between"] {
+        assert_eq!(events.causes(path), [input("k", "app.p")], "{path}");
+    }
+    let below = events.causes("app.below");
+    assert_eq!(below, [input("derived", "app.between")]);
+    assert_eq!(events.causes("app.p"), []);
+    assert_eq!(events.causes("app.other"), []);
+    assert!(app.stop().is_empty());
 }
 
 fn order_is_the_cause() {

@@ -289,7 +289,7 @@ fn provisions((id, incarnation): (ChildId, u64), policy: &Policy) -> Vec<Input> 
     keys.map(|key| Input::Provided {
         id,
         incarnation,
-        key: key.name,
+        keys: vec![key.name],
     })
     .collect()
 }
