@@ -1,0 +1,238 @@
+//! The database: one service writes, everybody else asks it to.
+//!
+//! SQLite has one writer at a time anyhow. With one thread for it nobody waits for a lock, and what
+//! comes while a commit is on its way to the disk goes into the next one together.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use backstay::crossbeam_channel::{Receiver, Sender, bounded, select};
+use backstay::{BoxError, Context, Key, Service, ServiceResult};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
+
+use crate::config::DATA;
+use crate::faults::Faults;
+use crate::line::Record;
+use crate::trouble::Trouble;
+
+/// A database that is there, with all its tables.
+pub const STORE: Key<Store> = Key::new("store");
+
+/// How many writes may wait for the writer.
+const QUEUE_MAX: usize = 1_000;
+
+/// How many writes go into one commit.
+const BATCH_MAX: usize = 256;
+
+/// How long whoever wants something written waits for it. Then the answer is "busy".
+const PATIENCE: Duration = Duration::from_secs(2);
+
+const SCHEMA: &str = "
+    PRAGMA journal_mode = WAL;
+    PRAGMA synchronous = FULL;
+    CREATE TABLE IF NOT EXISTS lines (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        device TEXT NOT NULL, seq INTEGER NOT NULL,
+        metric TEXT NOT NULL, value REAL NOT NULL, received INTEGER NOT NULL,
+        UNIQUE (device, seq));
+    CREATE TABLE IF NOT EXISTS pruned (device TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS uploaded (one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL);
+    INSERT OR IGNORE INTO uploaded VALUES (1, 0);";
+
+/// Where the database is.
+#[derive(Debug)]
+pub struct Store {
+    pub file: PathBuf,
+}
+
+impl Store {
+    /// A connection that only reads.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn reader(&self) -> rusqlite::Result<Connection> {
+        Connection::open_with_flags(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY)
+    }
+}
+
+/// Something to be done in the next transaction, and what tells whoever wanted it that it is committed.
+type Write = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Tell> + Send>;
+type Tell = Box<dyn FnOnce() + Send>;
+
+/// The way to the writer. Outlives its restarts: what waits here is not lost with it.
+#[derive(Clone)]
+pub struct Writes {
+    queue: Sender<Write>,
+    committed: Arc<AtomicUsize>,
+}
+
+/// It was not written in time, or the writer has failed: perhaps it is written, perhaps not.
+#[derive(Debug)]
+pub struct Busy;
+
+impl Writes {
+    /// Has `f` write, and returns when that is committed.
+    ///
+    /// # Errors
+    /// [`Busy`]: nobody knows.
+    pub fn write<R: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R> + Send + 'static,
+    ) -> Result<R, Busy> {
+        let (tell, told) = bounded(1);
+        let write: Write = Box::new(move |transaction| {
+            let answer = f(transaction)?;
+            Ok(Box::new(move || drop(tell.send(answer))))
+        });
+        self.queue.send_timeout(write, PATIENCE).map_err(|_| Busy)?;
+        told.recv_timeout(PATIENCE).map_err(|_| Busy)
+    }
+
+    /// How many writes wait, and how many there have been. For the watchdog.
+    pub fn progress(&self) -> (usize, usize) {
+        (self.queue.len(), self.committed.load(Ordering::Relaxed))
+    }
+}
+
+/// The way to the writer, and the writer.
+pub fn writer(faults: Arc<Faults>) -> (Writes, impl Service) {
+    let (queue, waiting) = bounded(QUEUE_MAX);
+    let committed = Arc::new(AtomicUsize::new(0));
+    let writes = Writes {
+        queue,
+        committed: committed.clone(),
+    };
+    let service = move |ctx: &Context| -> ServiceResult {
+        let folder = &ctx.get(&DATA)?.folder;
+        let mut database = open(folder, ctx.incarnation() == 1)?;
+        ctx.provide(&STORE, Store { file: file(folder) })?;
+        loop {
+            let first = select! {
+                recv(waiting) -> write => write?,
+                recv(ctx.stop_signal()) -> _ => return Ok(()),
+            };
+            faults.strike("writer")?;
+            let tell = commit(&mut database, first, &waiting)
+                .map_err(|e| Trouble::database(folder.display(), e))?;
+            committed.fetch_add(tell.len(), Ordering::Relaxed);
+            tell.into_iter().for_each(|tell| tell());
+        }
+    };
+    (writes, service)
+}
+
+/// This write, and those that wait, in one transaction.
+fn commit(
+    database: &mut Connection,
+    first: Write,
+    waiting: &Receiver<Write>,
+) -> rusqlite::Result<Vec<Tell>> {
+    let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut tell = vec![first(&transaction)?];
+    while tell.len() < BATCH_MAX {
+        let Ok(next) = waiting.try_recv() else { break };
+        tell.push(next(&transaction)?);
+    }
+    transaction.commit()?;
+    Ok(tell)
+}
+
+fn file(folder: &Path) -> PathBuf {
+    folder.join("gateway.db")
+}
+
+/// `check` reads all of it.
+fn open(folder: &Path, check: bool) -> Result<Connection, BoxError> {
+    let shown = &folder.display();
+    std::fs::create_dir_all(folder).map_err(|e| Trouble::folder(shown, e))?;
+    let opened = (|| {
+        let database = Connection::open(file(folder))?;
+        database.execute_batch(SCHEMA)?;
+        let found: String = match check {
+            true => database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?,
+            false => "ok".to_owned(),
+        };
+        Ok((database, found))
+    })();
+    match opened {
+        Ok((database, found)) if found == "ok" => Ok(database),
+        Ok((_, found)) => Err(Trouble::corrupt(shown, found).into()),
+        Err(e) => Err(Trouble::database(shown, e)),
+    }
+}
+
+/// What has become of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stored {
+    New,
+    /// It was there already: the device has not seen our answer.
+    Again,
+    /// So old that nobody knows whether it was there.
+    TooOld,
+}
+
+/// Stores lines, each once.
+///
+/// # Errors
+/// SQLite's.
+pub fn insert(transaction: &Transaction<'_>, records: &[Record]) -> rusqlite::Result<Vec<Stored>> {
+    let received = now();
+    let mut insert = transaction.prepare_cached(
+        "INSERT INTO lines (device, seq, metric, value, received) SELECT ?1, ?2, ?3, ?4, ?5
+         WHERE ?2 > coalesce((SELECT seq FROM pruned WHERE device = ?1), -1)
+         ON CONFLICT (device, seq) DO NOTHING",
+    )?;
+    let mut find =
+        transaction.prepare_cached("SELECT 1 FROM lines WHERE device = ? AND seq = ?")?;
+    let mut store = |r: &Record| {
+        if insert.execute(params![r.device, r.seq, r.metric, r.value, received])? == 1 {
+            return Ok(Stored::New);
+        }
+        let there = find
+            .query_row(params![r.device, r.seq], |_| Ok(()))
+            .optional()?;
+        Ok(there.map_or(Stored::TooOld, |()| Stored::Again))
+    };
+    records.iter().map(&mut store).collect()
+}
+
+/// Removes lines that were received before a time, in Unix seconds, and the oldest beyond
+/// `lines_max`: up to `at_once`, and answers how many. Remembers for each device up to which number.
+///
+/// # Errors
+/// SQLite's.
+pub fn prune(
+    transaction: &Transaction<'_>,
+    before: i64,
+    lines_max: u32,
+    at_once: u32,
+) -> rusqlite::Result<usize> {
+    let keep_from: i64 = transaction.query_row(
+        "SELECT max(coalesce((SELECT id FROM lines WHERE received >= ?1 ORDER BY id LIMIT 1), last + 1),
+                    last + 1 - ?2) FROM (SELECT coalesce(max(id), 0) AS last FROM lines)",
+        params![before, lines_max],
+        |row| row.get(0),
+    )?;
+    transaction.execute(
+        "INSERT INTO pruned SELECT device, max(seq) FROM
+             (SELECT device, seq FROM lines WHERE id < ?1 ORDER BY id LIMIT ?2) GROUP BY device
+         ON CONFLICT (device) DO UPDATE SET seq = max(seq, excluded.seq)",
+        params![keep_from, at_once],
+    )?;
+    transaction.execute(
+        "DELETE FROM lines WHERE id IN (SELECT id FROM lines WHERE id < ?1 ORDER BY id LIMIT ?2)",
+        params![keep_from, at_once],
+    )
+}
+
+/// Unix time in seconds.
+pub fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,134 @@
+//! What the gateway does for itself: old lines go, who hangs is restarted, and whoever looks sees the tree.
+
+use std::io::{IsTerminal, stdout};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstay::services::Interval;
+use backstay::{Context, Service, ServiceResult, State, Supervisor, service_fn};
+
+use crate::config::RETENTION;
+use crate::faults::Faults;
+use crate::intake::{Desk, SERIAL, TCP, UDP};
+use crate::store::{STORE, Writes, now, prune};
+
+/// How many lines are removed in one transaction. Devices wait for it.
+const PRUNED_AT_ONCE: u32 = 1_000;
+
+/// Who has work for that long and gets none done hangs.
+const HANGS_AFTER: Duration = Duration::from_secs(2);
+
+/// How often the tree is printed when nobody asks: on a terminal, and elsewhere.
+const SCREEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+
+/// Removes what is too old or too much.
+pub fn retention(writes: Writes, faults: Arc<Faults>) -> impl Service {
+    move |ctx: &Context| -> ServiceResult {
+        let (retention, _store) = (ctx.get(&RETENTION)?, ctx.get(&STORE)?);
+        let (every, writes, faults) = (retention.every(), writes.clone(), faults.clone());
+        let round = move |ctx: &Context| -> ServiceResult {
+            faults.strike("retention")?;
+            let before = now() - i64::from(retention.keep_hours.get()) * 3_600;
+            let lines_max = retention.lines_max.get();
+            while !ctx.is_stopping() {
+                let pruned = writes.write(move |transaction| {
+                    prune(transaction, before, lines_max, PRUNED_AT_ONCE)
+                });
+                match pruned.map_err(|_busy| "the writer is busy")? {
+                    0 => break,
+                    n => ctx.log(format!("removed {n} lines")),
+                }
+            }
+            Ok(())
+        };
+        Interval::new(every, round).run(ctx)
+    }
+}
+
+/// Restarts the writer and the parsers if they hang: nothing else would tell. A thread that hangs can't be
+/// ended; it is left behind, and another one takes over.
+pub fn watchdog(desk: Arc<Desk>) -> impl Service {
+    move |ctx: &Context| -> ServiceResult {
+        let mut before = [(0, 0); 2];
+        loop {
+            let parsers = desk.parsers.stats();
+            let done = parsers.done + parsers.failed + parsers.panicked;
+            let parsers = (usize::try_from(parsers.running)?, usize::try_from(done)?);
+            let after = [desk.writes.progress(), parsers];
+            for (name, (then, now)) in ["writer", "parsers"]
+                .into_iter()
+                .zip(before.into_iter().zip(after))
+            {
+                let hangs = then.0 > 0 && now.0 > 0 && then.1 == now.1;
+                if let (true, Some(id)) = (hangs && is_up(ctx, name), ctx.supervisor().id(name)) {
+                    ctx.log(format!("{name} gets nothing done: it is restarted"));
+                    ctx.supervisor().restart_service(id)?;
+                }
+            }
+            before = after;
+            ctx.set_status(summary(&desk));
+            ctx.sleep(HANGS_AFTER)?;
+        }
+    }
+}
+
+fn is_up(ctx: &Context, name: &str) -> bool {
+    let report = ctx.supervisor().report();
+    report
+        .services()
+        .iter()
+        .any(|s| s.name() == name && matches!(s.state(), State::Running | State::Ready))
+}
+
+/// How many lines came to what end.
+pub fn summary(desk: &Desk) -> String {
+    let c = &desk.counters;
+    let counts = [
+        (&c.stored, "stored"),
+        (&c.again, "sent again"),
+        (&c.busy, "busy"),
+        (&c.malformed, "malformed"),
+        (&c.oversize, "oversize"),
+        (&c.not_utf8, "not UTF-8"),
+        (&c.too_old, "too old"),
+    ];
+    let texts =
+        counts.map(|(n, what)| format!("{} {what}", n.load(std::sync::atomic::Ordering::Relaxed)));
+    texts.join(", ")
+}
+
+/// Says where everything is; again when something of that has changed.
+pub fn announce(ctx: &Context) -> ServiceResult {
+    let (tcp, udp, store) = (ctx.get(&TCP)?, ctx.get(&UDP)?, ctx.get(&STORE)?);
+    let serial = ctx
+        .get(&SERIAL)
+        .map_or("none".to_owned(), |path| path.display().to_string());
+    println!(
+        "tcp {tcp}, udp {udp}, serial {serial}, database {}",
+        store.file.display()
+    );
+    ctx.wait_stop();
+    Ok(())
+}
+
+/// Draws the tree again and again.
+pub fn screen() -> impl Service {
+    let terminal = stdout().is_terminal();
+    let [often, seldom] = SCREEN;
+    Interval::new(
+        if terminal { often } else { seldom },
+        service_fn(move |ctx| {
+            // The time that everything takes to start.
+            let _not_ready = ctx.root().wait_ready(Duration::from_secs(1));
+            let clear = if terminal { "\x1b[H\x1b[2J" } else { "" };
+            print!("{clear}");
+            print_tree(ctx.root());
+            Ok(())
+        }),
+    )
+}
+
+/// Prints the tree as it is now.
+pub fn print_tree(app: &Supervisor) {
+    println!("{}\n", app.report());
+}
