@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use backstay::crossbeam_channel::{Receiver, select};
 use backstay::{Context, Key, Service, ServiceResult};
@@ -23,149 +22,68 @@ pub const UPLOAD: Key<Upload> = Key::new("upload");
 /// How long lines are kept.
 pub const RETENTION: Key<Retention> = Key::new("retention");
 
-/// The whole file. What is not in it is as in [`Config::default`].
-#[derive(Clone, PartialEq, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// The whole file. The example, `gateway.toml`, says what everything means.
+#[derive(Clone, PartialEq, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Config {
-    /// `[data]`
     pub data: Data,
-    /// `[intake]`
     pub intake: Intake,
-    /// `[upload]`
     pub upload: Upload,
-    /// `[retention]`
     pub retention: Retention,
-    /// `[limits]`, of the process: a change needs a restart.
     pub limits: Limits,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Data {
-    /// Made if it is not there.
     pub folder: PathBuf,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Intake {
     pub tcp: SocketAddr,
     pub udp: SocketAddr,
-    /// A terminal device; "pty" makes one, to try things; unset there is none.
     pub serial: Option<PathBuf>,
-    /// How many TCP connections are served at a time; more wait.
     pub connections_max: NonZeroUsize,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Upload {
-    /// Host and port of the peer; unset nothing is uploaded.
     pub peer: Option<String>,
-    /// How many lines go into one request.
     pub batch_lines: NonZeroU32,
-    /// How long the uploader waits when there was nothing to upload, in milliseconds.
     pub idle_ms: NonZeroU32,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Retention {
     pub keep_hours: NonZeroU32,
-    /// The disk is finite: the oldest lines beyond these go, uploaded or not.
     pub lines_max: NonZeroU32,
-    /// How often it is looked after, in seconds.
     pub every_s: NonZeroU32,
 }
 
 #[derive(Clone, PartialEq, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// More failures than that within a minute, the uploader's aside, end the process.
     pub failures_per_minute: NonZeroU32,
-    /// A unix socket that takes orders to fail: for tests alone. See [`crate::faults`].
     pub fault_socket: Option<PathBuf>,
 }
 
-impl Default for Data {
-    fn default() -> Data {
-        Data {
-            folder: "/var/lib/gateway".into(),
-        }
-    }
-}
-
-impl Default for Intake {
-    fn default() -> Intake {
-        let local = SocketAddr::from(([127, 0, 0, 1], 7007));
-        Intake {
-            tcp: local,
-            udp: local,
-            serial: None,
-            connections_max: count(256),
-        }
-    }
-}
-
-impl Default for Upload {
-    fn default() -> Upload {
-        Upload {
-            peer: None,
-            batch_lines: number(1_000),
-            idle_ms: number(250),
-        }
-    }
-}
-
-impl Default for Retention {
-    fn default() -> Retention {
-        Retention {
-            keep_hours: number(24 * 7),
-            lines_max: number(10_000_000),
-            every_s: number(60),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            failures_per_minute: number(60),
-            fault_socket: None,
-        }
-    }
-}
-
-fn number(n: u32) -> NonZeroU32 {
-    NonZeroU32::new(n).unwrap_or(NonZeroU32::MIN)
-}
-
-fn count(n: usize) -> NonZeroUsize {
-    NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN)
-}
-
-impl Retention {
-    /// How often it is looked after.
-    pub fn every(&self) -> Duration {
-        Duration::from_secs(self.every_s.get().into())
-    }
-}
-
 impl Config {
-    /// What is used without a file: everything on this machine, at ports and in a folder that are free.
-    pub fn demo() -> Config {
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let folder = std::env::temp_dir().join(format!("gateway-{}", std::process::id()));
-        Config {
-            data: Data { folder },
-            intake: Intake {
-                tcp: any,
-                udp: any,
-                serial: Some("pty".into()),
-                ..Intake::default()
-            },
-            ..Config::default()
-        }
+    /// What is used without a file: the example, with a folder and ports that are free.
+    ///
+    /// # Errors
+    /// None, as long as the example is right.
+    pub fn demo() -> Result<Config, String> {
+        let mut config = Config::parse(include_str!("../gateway.toml"), "gateway.toml")?;
+        let folder = format!("gateway-{}", std::process::id());
+        config.data.folder = std::env::temp_dir().join(folder);
+        config.intake.tcp = SocketAddr::from(([127, 0, 0, 1], 0));
+        config.intake.udp = config.intake.tcp;
+        config.intake.serial = Some("pty".into());
+        Ok(config)
     }
 
     /// Reads a file.
@@ -173,15 +91,16 @@ impl Config {
     /// # Errors
     /// One line: the file, the line in it, and what is wrong there.
     pub fn load(file: &Path) -> Result<Config, String> {
-        let shown = file.display();
-        let text = fs::read_to_string(file).map_err(|e| format!("{shown}: {e}"))?;
-        toml::from_str(&text).map_err(|e| {
-            let before = e
-                .span()
-                .and_then(|span| text.get(..span.start))
-                .unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            format!("{shown}:{line}: {}", e.message().replace('\n', "; "))
+        let name = file.display().to_string();
+        let text = fs::read_to_string(file).map_err(|e| format!("{name}: {e}"))?;
+        Config::parse(&text, &name)
+    }
+
+    fn parse(text: &str, name: &str) -> Result<Config, String> {
+        toml::from_str(text).map_err(|e| {
+            let before = e.span().and_then(|span| text.get(..span.start));
+            let line = before.unwrap_or_default().matches('\n').count() + 1;
+            format!("{name}:{line}: {}", e.message().replace('\n', "; "))
         })
     }
 }
@@ -206,6 +125,9 @@ pub fn service(file: Option<PathBuf>, first: Config, reload: Receiver<()>) -> im
                 Ok(next) => {
                     publish(ctx, Some(&now), &next)?;
                     ctx.log(format!("read {} again", file.display()));
+                    if next.limits != now.limits {
+                        ctx.log("a change of [limits] needs a restart of the process");
+                    }
                     *lock(&current) = next.clone();
                     now = next;
                 }

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as it takes to post a batch and to take one. httparse does the parsing.
+//! As much of HTTP/1.1 as it takes to post a batch. httparse does the parsing.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
@@ -9,11 +9,8 @@ use backstay::{BoxError, Context};
 /// How long a head may be, in bytes.
 const HEAD_MAX: usize = 8 * 1024;
 
-/// How long a body may be, in bytes.
-const BODY_MAX: usize = 4 * 1024 * 1024;
-
 /// How many header fields there may be.
-const FIELDS_MAX: usize = 32;
+pub(crate) const FIELDS_MAX: usize = 32;
 
 /// How long the other side may be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,59 +47,13 @@ pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxE
     }
 }
 
-/// What somebody wants.
-#[derive(Debug)]
-pub struct Request {
-    pub method: String,
-    pub path: String,
-    pub body: Vec<u8>,
-}
-
-/// Reads a request.
-///
-/// # Errors
-/// It is none, or too long, or does not come.
-pub fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
-    patient(stream)?;
-    let (head, mut body) = read_head(stream)?;
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut request = httparse::Request::new(&mut fields);
-    request.parse(&head).map_err(bad)?;
-    let method = request.method.unwrap_or_default().to_owned();
-    let path = request.path.unwrap_or_default().to_owned();
-    let length = fields
-        .iter()
-        .find(|field| field.name.eq_ignore_ascii_case("content-length"));
-    let length = length.map_or(Some(0), |field| {
-        std::str::from_utf8(field.value).ok()?.parse().ok()
-    });
-    let length = length
-        .filter(|length| *length <= BODY_MAX)
-        .ok_or_else(|| bad("bad content-length"))?;
-    let begun = body.len().min(length);
-    body.resize(length, 0);
-    stream.read_exact(&mut body[begun..])?;
-    Ok(Request { method, path, body })
-}
-
-/// Answers it, and that was all.
-///
-/// # Errors
-/// Nobody listens.
-pub fn respond(stream: &mut TcpStream, status: &str, body: &str) -> io::Result<()> {
-    let length = body.len();
-    let head =
-        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
-    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
-}
-
-fn patient(stream: &TcpStream) -> io::Result<()> {
+pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))
 }
 
 /// A head with the empty line that ends it, and what came with it.
-fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
     const END: &[u8] = b"\r\n\r\n";
     let mut head = Vec::new();
     let mut chunk = [0; HEAD_MAX];
@@ -119,6 +70,6 @@ fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
     }
 }
 
-fn bad(why: impl Into<BoxError>) -> io::Error {
+pub(crate) fn bad(why: impl Into<BoxError>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, why)
 }

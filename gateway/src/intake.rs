@@ -19,7 +19,7 @@ use crate::faults::Faults;
 use crate::line::{LINE_BYTES_MAX, Lines, Raw, Record, Refusal, parse, whole};
 use crate::store::{Stored, Writes, insert};
 use crate::terminal::Terminal;
-use crate::trouble::Trouble;
+use crate::trouble::{EXIT_ADDRESS, Trouble};
 
 /// Where TCP devices connect to.
 pub const TCP: Key<SocketAddr> = Key::new("tcp");
@@ -144,7 +144,7 @@ pub fn tcp(desk: Arc<Desk>) -> impl Service {
         .run(ctx)
         .map_err(|e| match Exit::find(&*e) {
             Some(_) => e,
-            None => Trouble::address(intake.tcp, e).into(),
+            None => Trouble::new(EXIT_ADDRESS, intake.tcp, e).into(),
         })
     }
 }
@@ -180,7 +180,8 @@ fn serve(desk: &Desk, mut stream: TcpStream, ctx: &Context) -> ServiceResult {
 pub fn udp(desk: Arc<Desk>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
         let address = ctx.get(&INTAKE)?.udp;
-        let socket = UdpSocket::bind(address).map_err(|e| Trouble::address(address, e))?;
+        let socket =
+            UdpSocket::bind(address).map_err(|e| Trouble::new(EXIT_ADDRESS, address, e))?;
         socket.set_nonblocking(true)?;
         ctx.provide(&UDP, socket.local_addr()?)?;
         let mut datagram = [0; LINE_BYTES_MAX + 3];
@@ -190,7 +191,7 @@ pub fn udp(desk: Arc<Desk>) -> impl Service {
             while lines.len() < DATAGRAMS_MAX {
                 match socket.recv_from(&mut datagram) {
                     Ok((n, device)) => {
-                        if let Some(line) = whole(datagram[..n].to_vec()) {
+                        if let Some(line) = whole(&datagram[..n]) {
                             lines.push(line);
                             devices.push(device);
                         }
@@ -219,7 +220,8 @@ pub fn serial(desk: Arc<Desk>) -> impl Service {
             ctx.wait_stop();
             return Ok(());
         };
-        let mut line = Terminal::open(path).map_err(|e| Trouble::address(path.display(), e))?;
+        let mut line =
+            Terminal::open(path).map_err(|e| Trouble::new(EXIT_ADDRESS, path.display(), e))?;
         ctx.provide(&SERIAL, line.other_end().to_owned())?;
         let mut lines = Lines::default();
         let mut chunk = vec![0; CHUNK];

@@ -5,12 +5,11 @@
 #![allow(missing_docs, reason = "fields and methods whose names say all")]
 
 pub mod config;
+pub mod demo;
 pub mod faults;
 pub mod http;
 pub mod intake;
 pub mod line;
-pub mod peer;
-pub mod simulate;
 pub mod store;
 pub mod terminal;
 pub mod tree;

@@ -5,14 +5,17 @@ use std::process::ExitCode;
 
 use gateway::config::Config;
 use gateway::trouble::{EXIT_CONFIG, EXIT_USAGE, Trouble};
-use gateway::{simulate, tree};
+use gateway::{demo::devices, tree};
 
 const USAGE: &str = "usage: gateway [--config FILE]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => run(None, Config::demo()),
+        [] => match Config::demo() {
+            Ok(config) => run(None, config),
+            Err(why) => refuse(EXIT_CONFIG, why),
+        },
         ["--config", file] => match Config::load(Path::new(file)) {
             Ok(config) => run(Some(file.into()), config),
             Err(why) => refuse(EXIT_CONFIG, why),
@@ -20,7 +23,7 @@ fn main() -> ExitCode {
         // What the demonstration starts as its devices.
         ["simulate", tcp, udp, serial] => match (tcp.parse(), udp.parse()) {
             (Ok(tcp), Ok(udp)) => {
-                simulate::run(tcp, udp, serial.into()).map_or_else(|e| refuse(1, e), |()| 0.into())
+                devices::run(tcp, udp, serial.into()).map_or_else(|e| refuse(1, e), |()| 0.into())
             }
             _ => refuse(EXIT_USAGE, USAGE),
         },

@@ -3,6 +3,7 @@
 //! SQLite has one writer at a time anyhow. With one thread for it nobody waits for a lock, and what
 //! comes while a commit is on its way to the disk goes into the next one together.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +18,7 @@ use rusqlite::{
 use crate::config::DATA;
 use crate::faults::Faults;
 use crate::line::Record;
-use crate::trouble::Trouble;
+use crate::trouble::{EXIT_CORRUPT, EXIT_FOLDER, Trouble};
 
 /// A database that is there, with all its tables.
 pub const STORE: Key<Store> = Key::new("store");
@@ -107,9 +108,9 @@ pub fn writer(faults: Arc<Faults>) -> (Writes, impl Service) {
         committed: committed.clone(),
     };
     let service = move |ctx: &Context| -> ServiceResult {
-        let folder = &ctx.get(&DATA)?.folder;
-        let mut database = open(folder, ctx.incarnation() == 1)?;
-        ctx.provide(&STORE, Store { file: file(folder) })?;
+        let file = ctx.get(&DATA)?.folder.join("gateway.db");
+        let mut database = open(&file, ctx.incarnation() == 1)?;
+        ctx.provide(&STORE, Store { file: file.clone() })?;
         loop {
             let first = select! {
                 recv(waiting) -> write => write?,
@@ -117,7 +118,7 @@ pub fn writer(faults: Arc<Faults>) -> (Writes, impl Service) {
             };
             faults.strike("writer")?;
             let tell = commit(&mut database, first, &waiting)
-                .map_err(|e| Trouble::database(folder.display(), e))?;
+                .map_err(|e| Trouble::of_database(file.display(), e))?;
             committed.fetch_add(tell.len(), Ordering::Relaxed);
             tell.into_iter().for_each(|tell| tell());
         }
@@ -141,27 +142,22 @@ fn commit(
     Ok(tell)
 }
 
-fn file(folder: &Path) -> PathBuf {
-    folder.join("gateway.db")
-}
-
 /// `check` reads all of it.
-fn open(folder: &Path, check: bool) -> Result<Connection, BoxError> {
-    let shown = &folder.display();
-    std::fs::create_dir_all(folder).map_err(|e| Trouble::folder(shown, e))?;
-    let opened = (|| {
-        let database = Connection::open(file(folder))?;
+fn open(file: &Path, check: bool) -> Result<Connection, BoxError> {
+    let shown = file.display();
+    let folder = file.parent().unwrap_or(file);
+    fs::create_dir_all(folder).map_err(|e| Trouble::new(EXIT_FOLDER, folder.display(), e))?;
+    let opened = Connection::open(file).and_then(|database| {
         database.execute_batch(SCHEMA)?;
         let found: String = match check {
             true => database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?,
             false => "ok".to_owned(),
         };
         Ok((database, found))
-    })();
-    match opened {
-        Ok((database, found)) if found == "ok" => Ok(database),
-        Ok((_, found)) => Err(Trouble::corrupt(shown, found).into()),
-        Err(e) => Err(Trouble::database(shown, e)),
+    });
+    match opened.map_err(|e| Trouble::of_database(&shown, e))? {
+        (database, found) if found == "ok" => Ok(database),
+        (_, found) => Err(Trouble::new(EXIT_CORRUPT, shown, found).into()),
     }
 }
 

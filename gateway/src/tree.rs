@@ -17,7 +17,7 @@ use crate::intake::{self, Counters, Desk, SERIAL, TCP, UDP};
 use crate::store::{self, STORE};
 use crate::trouble::Trouble;
 use crate::upload::{self, PEER};
-use crate::{peer, upkeep};
+use crate::{demo::peer, upkeep};
 
 const SIGHUP: i32 = 1;
 const SIGUSR1: i32 = 10;

@@ -1,9 +1,8 @@
 //! What ends the gateway with an exit code of its own: mistakes of whoever set it up.
 
-use std::error::Error;
 use std::fmt;
 
-use backstay::Failure;
+use backstay::{BoxError, Failure};
 use rusqlite::ErrorCode;
 
 /// Wrong usage of the command line.
@@ -17,7 +16,7 @@ pub const EXIT_FOLDER: u8 = 6;
 /// The database is corrupt.
 pub const EXIT_CORRUPT: u8 = 7;
 
-/// Something that a restart does not make better, unless somebody does something about it.
+/// Something that no restart makes better, unless somebody does something about it.
 #[derive(Debug)]
 pub struct Trouble {
     /// The exit code of the process.
@@ -26,41 +25,20 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// Of that which listens at `at`.
-    pub fn address(at: impl fmt::Display, why: impl fmt::Display) -> Trouble {
-        Trouble {
-            code: EXIT_ADDRESS,
-            text: format!("cannot use {at}: {why}"),
-        }
+    /// About `what`, the text says what is wrong with it.
+    pub fn new(code: u8, what: impl fmt::Display, why: impl fmt::Display) -> Trouble {
+        let text = format!("{what}: {why}");
+        Trouble { code, text }
     }
 
-    /// Of the database in `folder`. Errors that come and go, such as a full disk, stay as they are.
-    pub fn database(folder: impl fmt::Display, why: rusqlite::Error) -> backstay::BoxError {
-        match why.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Trouble::corrupt(folder, why).into()
-            }
-            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Trouble::folder(folder, why).into()
-            }
-            _ => why.into(),
-        }
-    }
-
-    /// It can't be written.
-    pub fn folder(folder: impl fmt::Display, why: impl fmt::Display) -> Trouble {
-        Trouble {
-            code: EXIT_FOLDER,
-            text: format!("cannot write in {folder}: {why}"),
-        }
-    }
-
-    /// The database in it makes no sense.
-    pub fn corrupt(folder: impl fmt::Display, why: impl fmt::Display) -> Trouble {
-        Trouble {
-            code: EXIT_CORRUPT,
-            text: format!("the database in {folder} is corrupt: {why}"),
-        }
+    /// Of a database. Errors that come and go, such as a full disk, stay as they are.
+    pub fn of_database(file: impl fmt::Display, why: rusqlite::Error) -> BoxError {
+        let code = match why.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => EXIT_CORRUPT,
+            Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly) => EXIT_FOLDER,
+            _ => return why.into(),
+        };
+        Trouble::new(code, file, why).into()
     }
 
     /// What a failure is about, if it is one of these.
@@ -68,8 +46,8 @@ impl Trouble {
         failure.error()?.downcast_ref()
     }
 
-    /// For [`backstay::Spec::fatal_if`]: whether the process shall end. At the first start somebody is there to
-    /// read why; later on an address may become free again. A corrupt database stays one.
+    /// For `Spec::fatal_if`: whether the process shall end. At the first start somebody is there
+    /// to read why; later on an address may become free again. A corrupt database stays one.
     pub fn is_fatal(failure: &Failure) -> bool {
         Trouble::of(failure).is_some_and(|it| failure.incarnation() == 1 || it.code == EXIT_CORRUPT)
     }
@@ -81,4 +59,4 @@ impl fmt::Display for Trouble {
     }
 }
 
-impl Error for Trouble {}
+impl std::error::Error for Trouble {}

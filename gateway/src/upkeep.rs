@@ -25,7 +25,11 @@ const SCREEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 pub fn retention(writes: Writes, faults: Arc<Faults>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
         let (retention, _store) = (ctx.get(&RETENTION)?, ctx.get(&STORE)?);
-        let (every, writes, faults) = (retention.every(), writes.clone(), faults.clone());
+        let (every, writes, faults) = (
+            Duration::from_secs(retention.every_s.get().into()),
+            writes.clone(),
+            faults.clone(),
+        );
         let round = move |ctx: &Context| -> ServiceResult {
             faults.strike("retention")?;
             let before = now() - i64::from(retention.keep_hours.get()) * 3_600;

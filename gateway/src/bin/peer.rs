@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use backstay::{Spec, Supervisor};
-use gateway::{peer, upload::PEER};
+use gateway::{demo::peer, upload::PEER};
 
 fn main() -> Result<ExitCode, backstay::Error> {
     let Some(address) = std::env::args().nth(1) else {

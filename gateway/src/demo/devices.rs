@@ -128,21 +128,14 @@ impl Device {
     pub fn exchange(
         &mut self,
         link: &mut dyn Link,
-        way: &Way,
+        datagrams: bool,
         mut ok: impl FnMut(i64),
     ) -> io::Result<()> {
-        match way {
-            Way::Udp(_) => self
-                .pending
-                .values()
-                .try_for_each(|line| link.write_all(line.as_bytes()))?,
-            _ => link.write_all(
-                self.pending
-                    .values()
-                    .map(String::as_str)
-                    .collect::<String>()
-                    .as_bytes(),
-            )?,
+        let mut lines = self.pending.values();
+        if datagrams {
+            lines.try_for_each(|line| link.write_all(line.as_bytes()))?;
+        } else {
+            link.write_all(lines.map(String::as_str).collect::<String>().as_bytes())?;
         }
         let mut missing = self.pending.len();
         let mut chunk = [0; 4_096];
@@ -219,7 +212,7 @@ fn device(device: Device, way: Way) -> impl Service {
             let mut device = lock(&device);
             let waiting = device.pending();
             device.measure(waiting + 1);
-            device.exchange(&mut *link, &way, |_| {})?;
+            device.exchange(&mut *link, matches!(way, Way::Udp(_)), |_| {})?;
         }
     }
 }

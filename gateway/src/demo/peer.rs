@@ -2,14 +2,19 @@
 //! has had already.
 
 use std::collections::{HashMap, HashSet};
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
 use backstay::services::Listener;
 
 use crate::config::lock;
-use crate::http::{read_request, respond};
+use crate::http::{FIELDS_MAX, bad, patient, read_head};
 use crate::line::parse;
 use crate::upload::PEER;
+
+/// How long a body may be, in bytes.
+const BODY_MAX: usize = 4 * 1024 * 1024;
 
 /// All lines so far.
 #[derive(Default, Debug)]
@@ -57,4 +62,50 @@ pub fn service(address: &str) -> Listener {
         Some(address) => Ok(ctx.provide(&PEER, address)?),
         None => Ok(()),
     })
+}
+
+/// What somebody wants.
+#[derive(Debug)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    pub body: Vec<u8>,
+}
+
+/// Reads a request.
+///
+/// # Errors
+/// It is none, or too long, or does not come.
+pub fn read_request(stream: &mut TcpStream) -> io::Result<Request> {
+    patient(stream)?;
+    let (head, mut body) = read_head(stream)?;
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut request = httparse::Request::new(&mut fields);
+    request.parse(&head).map_err(bad)?;
+    let method = request.method.unwrap_or_default().to_owned();
+    let path = request.path.unwrap_or_default().to_owned();
+    let length = fields
+        .iter()
+        .find(|field| field.name.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or(Some(0), |field| {
+        std::str::from_utf8(field.value).ok()?.parse().ok()
+    });
+    let length = length
+        .filter(|length| *length <= BODY_MAX)
+        .ok_or_else(|| bad("bad content-length"))?;
+    let begun = body.len().min(length);
+    body.resize(length, 0);
+    stream.read_exact(&mut body[begun..])?;
+    Ok(Request { method, path, body })
+}
+
+/// Answers it, and that was all.
+///
+/// # Errors
+/// Nobody listens.
+pub fn respond(stream: &mut TcpStream, status: &str, body: &str) -> io::Result<()> {
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body.as_bytes()].concat())
 }

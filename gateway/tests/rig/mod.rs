@@ -1,0 +1,318 @@
+//! The gateway as a process, with all that is around it.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should not take long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for a condition that nobody announces.
+#[track_caller]
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_within(PATIENCE, what, condition);
+}
+
+#[track_caller]
+pub fn wait_within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + time;
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A folder that is removed with the test.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("gateway-test-{name}-{}", std::process::id()));
+        let _old = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that nobody uses now.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// A process, what it says, and its end.
+pub struct Process {
+    child: Child,
+    said: Arc<Mutex<Vec<String>>>,
+    readers: Vec<thread::JoinHandle<()>>,
+}
+
+impl Process {
+    pub fn start(command: &mut Command) -> Process {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = Arc::default();
+        let readers = vec![
+            reader(child.stdout.take().unwrap(), &said),
+            reader(child.stderr.take().unwrap(), &said),
+        ];
+        Process {
+            child,
+            said,
+            readers,
+        }
+    }
+
+    /// The gateway with a configuration. A file that grows too large is an error there, not its death, as
+    /// a service manager sets it up.
+    pub fn gateway(config: &Path) -> Process {
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                "trap '' XFSZ; exec \"$0\" --config \"$1\"",
+                env!("CARGO_BIN_EXE_gateway"),
+            ])
+            .arg(config);
+        Process::start(&mut command)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn said(&self) -> String {
+        self.said.lock().unwrap().join("\n")
+    }
+
+    /// How many lines contain this.
+    pub fn count(&self, text: &str) -> usize {
+        self.said
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
+    }
+
+    #[track_caller]
+    pub fn wait_says(&self, text: &str) -> String {
+        let mut found = None;
+        let until = Instant::now() + PATIENCE;
+        while found.is_none() {
+            assert!(
+                Instant::now() < until,
+                "it does not say {text:?}, but:\n{}",
+                self.said()
+            );
+            found = self
+                .said
+                .lock()
+                .unwrap()
+                .iter()
+                .find(|line| line.contains(text))
+                .cloned();
+            thread::sleep(Duration::from_millis(5));
+        }
+        found.unwrap()
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.id().to_string();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &id])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end; everything it has said by then.
+    #[track_caller]
+    pub fn end(mut self) -> (ExitStatus, String) {
+        let until = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end:\n{}", self.said());
+            thread::sleep(Duration::from_millis(5));
+        };
+        self.readers
+            .drain(..)
+            .for_each(|reader| reader.join().unwrap());
+        (status, self.said())
+    }
+
+    /// A number of /proc/PID/status.
+    pub fn status(&self, field: &str) -> usize {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(field))
+            .unwrap();
+        line.trim_start_matches(':')
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // An error: it has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn reader(
+    from: impl Read + Send + 'static,
+    said: &Arc<Mutex<Vec<String>>>,
+) -> thread::JoinHandle<()> {
+    let said = said.clone();
+    thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n') {
+            let Ok(line) = line else { return };
+            said.lock()
+                .unwrap()
+                .push(String::from_utf8_lossy(&line).into_owned());
+        }
+    })
+}
+
+/// A gateway's configuration, and where everything is.
+pub struct Site {
+    pub folder: Folder,
+    pub tcp: u16,
+    pub udp: u16,
+    pub serial: Option<PathBuf>,
+    pub peer: Option<u16>,
+}
+
+impl Site {
+    pub fn new(name: &str) -> Site {
+        Site {
+            folder: Folder::new(name),
+            tcp: free_port(),
+            udp: free_port(),
+            serial: None,
+            peer: None,
+        }
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub fn database(&self) -> PathBuf {
+        self.data().join("gateway.db")
+    }
+
+    /// The text of the configuration.
+    pub fn text(&self) -> String {
+        let line = |key: &str, value: Option<String>| {
+            value.map_or(String::new(), |value| format!("{key} = {value:?}\n"))
+        };
+        format!(
+            "[data]\nfolder = {:?}\n\
+             [intake]\ntcp = \"127.0.0.1:{}\"\nudp = \"127.0.0.1:{}\"\n{}connections_max = 64\n\
+             [upload]\n{}batch_lines = 1000\nidle_ms = 50\n\
+             [retention]\nkeep_hours = 1000\nlines_max = 100000000\nevery_s = 1\n\
+             [limits]\nfailures_per_minute = 60\nfault_socket = {:?}\n",
+            self.data(),
+            self.tcp,
+            self.udp,
+            line(
+                "serial",
+                self.serial.as_ref().map(|path| path.display().to_string())
+            ),
+            line("peer", self.peer.map(|port| format!("127.0.0.1:{port}"))),
+            self.socket(),
+        )
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("faults")
+    }
+
+    /// Writes the configuration and starts the gateway.
+    pub fn start(&self) -> Process {
+        fs::write(self.config(), self.text()).unwrap();
+        self.start_again()
+    }
+
+    /// With the configuration that is there.
+    pub fn start_again(&self) -> Process {
+        Process::gateway(&self.config())
+    }
+
+    /// Orders a fault.
+    pub fn fault(&self, service: &str, what: &str) {
+        let mut socket = UnixStream::connect(self.socket()).unwrap();
+        writeln!(socket, "{service} {what}").unwrap();
+    }
+
+    pub fn connect(&self) -> BufReader<TcpStream> {
+        let mut found = None;
+        wait_for("it accepts", || {
+            found = TcpStream::connect(("127.0.0.1", self.tcp)).ok();
+            found.is_some()
+        });
+        let stream = found.unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        BufReader::new(stream)
+    }
+
+    pub fn peer(&self) -> Process {
+        let address = format!("127.0.0.1:{}", self.peer.unwrap());
+        Process::start(Command::new(env!("CARGO_BIN_EXE_peer")).arg(address))
+    }
+}
+
+/// Sends lines, and reads an answer for each.
+pub fn ask(stream: &mut BufReader<TcpStream>, lines: &[u8]) -> Vec<String> {
+    stream.get_mut().write_all(lines).unwrap();
+    let wanted = lines.iter().filter(|b| **b == b'\n').count();
+    let mut answers = Vec::new();
+    while answers.len() < wanted {
+        let mut answer = String::new();
+        assert!(
+            stream.read_line(&mut answer).unwrap() > 0,
+            "closed after {answers:?}"
+        );
+        answers.push(answer.trim_end().to_owned());
+    }
+    answers
+}
