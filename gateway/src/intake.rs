@@ -62,7 +62,7 @@ pub struct Desk {
 
 impl Desk {
     /// An answer for each line, in the same order; each ends its line.
-    fn answers(&self, lines: Vec<Raw>) -> Vec<String> {
+    fn answers(&self, ctx: &Context, lines: Vec<Raw>) -> Vec<String> {
         let wanted = lines.len();
         let faults = self.faults.clone();
         let job = move |_: &Context| {
@@ -76,7 +76,7 @@ impl Desk {
             return vec!["busy\n".to_owned(); wanted];
         };
         let records: Arc<[Record]> = parsed.iter().flatten().cloned().collect();
-        let mut fates = self.store(&records).into_iter();
+        let mut fates = self.store(ctx, &records).into_iter();
         parsed
             .iter()
             .map(|line| self.answer(line, &mut fates))
@@ -84,14 +84,14 @@ impl Desk {
     }
 
     /// What became of each; `None`: nobody knows, it is to come again.
-    fn store(&self, records: &Arc<[Record]>) -> Vec<Option<Stored>> {
+    fn store(&self, ctx: &Context, records: &Arc<[Record]>) -> Vec<Option<Stored>> {
         if records.is_empty() {
             return Vec::new();
         }
         let written = records.clone();
         match self
             .writes
-            .write(move |transaction| insert(transaction, &written))
+            .write(ctx, move |transaction| insert(transaction, &written))
         {
             Ok(stored) => stored.into_iter().map(Some).collect(),
             Err(_busy) => vec![None; records.len()],
@@ -160,7 +160,7 @@ fn serve(desk: &Desk, mut stream: TcpStream, ctx: &Context) -> ServiceResult {
     let mut chunk = vec![0; CHUNK];
     loop {
         let done = stream.read(&mut chunk).and_then(|n| {
-            let answers = desk.answers(lines.feed(&chunk[..n]));
+            let answers = desk.answers(ctx, lines.feed(&chunk[..n]));
             stream
                 .write_all(answers.concat().as_bytes())
                 .map(|()| n == 0)
@@ -202,7 +202,7 @@ pub fn udp(desk: Arc<Desk>) -> impl Service {
                     Err(e) => return Err(e.into()),
                 }
             }
-            for (answer, device) in desk.answers(lines).iter().zip(devices) {
+            for (answer, device) in desk.answers(ctx, lines).iter().zip(devices) {
                 // An answer that is lost makes the device send the line again.
                 let _lost = socket.send_to(answer.as_bytes(), device);
             }
@@ -216,7 +216,7 @@ pub fn serial(desk: Arc<Desk>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
         let intake = ctx.get(&INTAKE)?;
         let Some(path) = &intake.serial else {
-            ctx.set_status("there is no serial line");
+            ctx.provide(&SERIAL, PathBuf::from("none"))?;
             ctx.wait_stop();
             return Ok(());
         };
@@ -228,7 +228,11 @@ pub fn serial(desk: Arc<Desk>) -> impl Service {
         while readable(ctx, line.file())? {
             desk.faults.strike("serial")?;
             let n = line.read(&mut chunk)?;
-            line.write_all(desk.answers(lines.feed(&chunk[..n])).concat().as_bytes())?;
+            line.write_all(
+                desk.answers(ctx, lines.feed(&chunk[..n]))
+                    .concat()
+                    .as_bytes(),
+            )?;
         }
         Ok(())
     }

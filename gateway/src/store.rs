@@ -3,6 +3,7 @@
 //! SQLite has one writer at a time anyhow. With one thread for it nobody waits for a lock, and what
 //! comes while a commit is on its way to the disk goes into the next one together.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -75,13 +76,23 @@ pub struct Writes {
 #[derive(Debug)]
 pub struct Busy;
 
+impl fmt::Display for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the writer is busy")
+    }
+}
+
+impl std::error::Error for Busy {}
+
 impl Writes {
     /// Has `f` write, and returns when that is committed.
     ///
     /// # Errors
-    /// [`Busy`]: nobody knows.
+    /// [`Busy`]: not in time, or the service that waits shall stop. Without that, one that needs what the
+    /// writer provides would hold up the restart of the writer that it waits for.
     pub fn write<R: Send + 'static>(
         &self,
+        ctx: &Context,
         f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R> + Send + 'static,
     ) -> Result<R, Busy> {
         let (tell, told) = bounded(1);
@@ -89,8 +100,16 @@ impl Writes {
             let answer = f(transaction)?;
             Ok(Box::new(move || drop(tell.send(answer))))
         });
-        self.queue.send_timeout(write, PATIENCE).map_err(|_| Busy)?;
-        told.recv_timeout(PATIENCE).map_err(|_| Busy)
+        select! {
+            send(self.queue, write) -> sent => sent.map_err(|_| Busy)?,
+            recv(ctx.stop_signal()) -> _ => return Err(Busy),
+            default(PATIENCE) => return Err(Busy),
+        }
+        select! {
+            recv(told) -> answer => answer.map_err(|_| Busy),
+            recv(ctx.stop_signal()) -> _ => Err(Busy),
+            default(PATIENCE) => Err(Busy),
+        }
     }
 
     /// How many writes wait, and how many there have been. For the watchdog.

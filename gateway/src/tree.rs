@@ -69,7 +69,7 @@ pub fn build(file: Option<PathBuf>, config: Config) -> Result<Supervisor, Error>
         counters: Counters::default(),
         faults: faults.clone(),
     });
-    let (batches, handed_on) = bounded(0);
+    let handover = bounded(0);
 
     let is_demo = file.is_none();
     if is_demo {
@@ -97,12 +97,15 @@ pub fn build(file: Option<PathBuf>, config: Config) -> Result<Supervisor, Error>
         .needs(&RETENTION)
         .needs(&STORE),
         // The peer may be away for days: no number of failures is too many.
-        Spec::new("upload-read", upload::reader(batches, faults.clone()))
-            .needs(&UPLOAD)
-            .needs(&STORE)
-            .group("upload")
-            .limit(Limit::none()),
-        Spec::new("upload-send", upload::sender(handed_on, writes, faults))
+        Spec::new(
+            "upload-read",
+            upload::reader(handover.clone(), faults.clone()),
+        )
+        .needs(&UPLOAD)
+        .needs(&STORE)
+        .group("upload")
+        .limit(Limit::none()),
+        Spec::new("upload-send", upload::sender(handover, writes, faults))
             .needs(&UPLOAD)
             .wants(&PEER)
             .group("upload")
@@ -128,7 +131,7 @@ pub fn build(file: Option<PathBuf>, config: Config) -> Result<Supervisor, Error>
             .needs(&TCP)
             .needs(&UDP)
             .needs(&STORE)
-            .wants(&SERIAL),
+            .needs(&SERIAL),
     ];
     if is_demo {
         specs.push(Spec::new("peer", peer::service("127.0.0.1:0")).provides(&PEER));

@@ -2,10 +2,10 @@
 
 use std::io::{IsTerminal, stdout};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use backstay::services::Interval;
-use backstay::{Context, Service, ServiceResult, State, Supervisor, service_fn};
+use backstay::{Context, Service, ServiceReport, ServiceResult, State, Supervisor, service_fn};
 
 use crate::config::RETENTION;
 use crate::faults::Faults;
@@ -35,10 +35,10 @@ pub fn retention(writes: Writes, faults: Arc<Faults>) -> impl Service {
             let before = now() - i64::from(retention.keep_hours.get()) * 3_600;
             let lines_max = retention.lines_max.get();
             while !ctx.is_stopping() {
-                let pruned = writes.write(move |transaction| {
+                let pruned = writes.write(ctx, move |transaction| {
                     prune(transaction, before, lines_max, PRUNED_AT_ONCE)
                 });
-                match pruned.map_err(|_busy| "the writer is busy")? {
+                match pruned? {
                     0 => break,
                     n => ctx.log(format!("removed {n} lines")),
                 }
@@ -53,35 +53,53 @@ pub fn retention(writes: Writes, faults: Arc<Faults>) -> impl Service {
 /// ended; it is left behind, and another one takes over.
 pub fn watchdog(desk: Arc<Desk>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
-        let mut before = [(0, 0); 2];
+        let mut writer = Watched::new("writer");
+        let mut parsers = Watched::new("parsers");
         loop {
-            let parsers = desk.parsers.stats();
-            let done = parsers.done + parsers.failed + parsers.panicked;
-            let parsers = (usize::try_from(parsers.running)?, usize::try_from(done)?);
-            let after = [desk.writes.progress(), parsers];
-            for (name, (then, now)) in ["writer", "parsers"]
-                .into_iter()
-                .zip(before.into_iter().zip(after))
-            {
-                let hangs = then.0 > 0 && now.0 > 0 && then.1 == now.1;
-                if let (true, Some(id)) = (hangs && is_up(ctx, name), ctx.supervisor().id(name)) {
-                    ctx.log(format!("{name} gets nothing done: it is restarted"));
-                    ctx.supervisor().restart_service(id)?;
-                }
-            }
-            before = after;
+            let (waiting, committed) = desk.writes.progress();
+            writer.look(ctx, waiting > 0, committed)?;
+            let jobs = desk.parsers.stats();
+            let ended = usize::try_from(jobs.done + jobs.failed + jobs.panicked)?;
+            parsers.look(ctx, jobs.running > 0, ended)?;
             ctx.set_status(summary(&desk));
-            ctx.sleep(HANGS_AFTER)?;
+            ctx.sleep(HANGS_AFTER / 4)?;
         }
     }
 }
 
-fn is_up(ctx: &Context, name: &str) -> bool {
-    let report = ctx.supervisor().report();
-    report
-        .services()
-        .iter()
-        .any(|s| s.name() == name && matches!(s.state(), State::Running | State::Ready))
+/// Somebody who has something to do, and how much of it is done.
+struct Watched {
+    name: &'static str,
+    done: usize,
+    since: Instant,
+}
+
+impl Watched {
+    fn new(name: &'static str) -> Watched {
+        Watched {
+            name,
+            done: 0,
+            since: Instant::now(),
+        }
+    }
+
+    fn look(&mut self, ctx: &Context, has_work: bool, done: usize) -> ServiceResult {
+        let report = ctx.supervisor().report();
+        let is_up = |s: &ServiceReport| {
+            s.name() == self.name && matches!(s.state(), State::Running | State::Ready)
+        };
+        if !has_work || done != self.done || !report.services().iter().any(is_up) {
+            (self.done, self.since) = (done, Instant::now());
+        } else if let (true, Some(id)) = (
+            self.since.elapsed() > HANGS_AFTER,
+            ctx.supervisor().id(self.name),
+        ) {
+            ctx.log(format!("{} gets nothing done: it is restarted", self.name));
+            ctx.supervisor().restart_service(id)?;
+            self.since = Instant::now();
+        }
+        Ok(())
+    }
 }
 
 /// How many lines came to what end.
@@ -103,10 +121,8 @@ pub fn summary(desk: &Desk) -> String {
 
 /// Says where everything is; again when something of that has changed.
 pub fn announce(ctx: &Context) -> ServiceResult {
-    let (tcp, udp, store) = (ctx.get(&TCP)?, ctx.get(&UDP)?, ctx.get(&STORE)?);
-    let serial = ctx
-        .get(&SERIAL)
-        .map_or("none".to_owned(), |path| path.display().to_string());
+    let (tcp, udp, serial) = (ctx.get(&TCP)?, ctx.get(&UDP)?, ctx.get(&SERIAL)?);
+    let (serial, store) = (serial.display(), ctx.get(&STORE)?);
     println!(
         "tcp {tcp}, udp {udp}, serial {serial}, database {}",
         store.file.display()

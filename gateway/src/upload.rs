@@ -21,6 +21,9 @@ use crate::store::{STORE, Writes};
 /// Where the peer of the demonstration is.
 pub const PEER: Key<std::net::SocketAddr> = Key::new("peer");
 
+/// Both services have both ends: neither sees it closed when the other one is stopped first.
+pub type Handover = (Sender<Batch>, Receiver<Batch>);
+
 /// Lines as they are posted.
 #[derive(Debug)]
 pub struct Batch {
@@ -30,7 +33,7 @@ pub struct Batch {
 }
 
 /// Hands on batch after batch, in the order of commits.
-pub fn reader(batches: Sender<Batch>, faults: Arc<Faults>) -> impl Service {
+pub fn reader(handover: Handover, faults: Arc<Faults>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
         let upload = ctx.get(&UPLOAD)?;
         let database = ctx.get(&STORE)?.reader()?;
@@ -43,7 +46,7 @@ pub fn reader(batches: Sender<Batch>, faults: Arc<Faults>) -> impl Service {
             };
             last = batch.last;
             select! {
-                send(batches, batch) -> sent => sent?,
+                send(handover.0, batch) -> sent => sent?,
                 recv(ctx.stop_signal()) -> _ => return Ok(()),
             }
         }
@@ -51,7 +54,7 @@ pub fn reader(batches: Sender<Batch>, faults: Arc<Faults>) -> impl Service {
 }
 
 /// Posts what it is handed, and has it noted.
-pub fn sender(batches: Receiver<Batch>, writes: Writes, faults: Arc<Faults>) -> impl Service {
+pub fn sender(handover: Handover, writes: Writes, faults: Arc<Faults>) -> impl Service {
     move |ctx: &Context| -> ServiceResult {
         // The configured peer, or that of the demonstration; without one it waits for either.
         let peer = match &ctx.get(&UPLOAD)?.peer {
@@ -60,15 +63,15 @@ pub fn sender(batches: Receiver<Batch>, writes: Writes, faults: Arc<Faults>) -> 
         };
         loop {
             let batch = select! {
-                recv(batches) -> batch => batch?,
+                recv(handover.1) -> batch => batch?,
                 recv(ctx.stop_signal()) -> _ => return Ok(()),
             };
             faults.strike("upload-send")?;
             http::post(ctx, &peer, "/lines", batch.body.as_bytes())?;
-            let noted = writes.write(move |transaction| {
+            let noted = writes.write(ctx, move |transaction| {
                 transaction.execute("UPDATE uploaded SET id = ?1 WHERE id < ?1", [batch.last])
             });
-            noted.map_err(|_busy| "the writer is busy")?;
+            noted?;
             ctx.set_status(format!("the peer has everything up to {}", batch.last));
         }
     }

@@ -73,6 +73,7 @@ pub struct Process {
 impl Process {
     pub fn start(command: &mut Command) -> Process {
         let mut child = command
+            .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -198,12 +199,15 @@ fn reader(
     said: &Arc<Mutex<Vec<String>>>,
 ) -> thread::JoinHandle<()> {
     let said = said.clone();
+    let begun = Instant::now();
     thread::spawn(move || {
         for line in BufReader::new(from).split(b'\n') {
             let Ok(line) = line else { return };
-            said.lock()
-                .unwrap()
-                .push(String::from_utf8_lossy(&line).into_owned());
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if std::env::var_os("GATEWAY_TEST_VERBOSE").is_some() {
+                println!("{:.3} {line}", begun.elapsed().as_secs_f64());
+            }
+            said.lock().unwrap().push(line);
         }
     })
 }
