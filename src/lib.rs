@@ -45,7 +45,7 @@
 //! | [guarantees and their limits](#guarantees-and-their-limits) | [`Unstopped`], [`MAX_SERVICES`] |
 //! | [the panic hook](#the-panic-hook) | [`SupervisorBuilder::quiet_panics`], [`Trace`] |
 //! | [ready services](services) | module [`services`] |
-//! | [features](#features) | `backtrace`, `signals`, `serde` |
+//! | [features](#features) | `backtrace`, `net`, `process`, `signals`, `serde` |
 //! | errors of the API | [`Error`], [`ErrorKind`], [`NotReady`] |
 //!
 //! # Services
@@ -286,6 +286,8 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `backtrace` | yes | panics carry the addresses of their stack; without it [`Failure::backtrace`] is `None` |
+//! | `net` | yes | `services::Listener`: accepts connections |
+//! | `process` | yes | `services::Command`: a child process as a service (unix) |
 //! | `signals` | yes | [`Supervisor::run`]: until SIGINT or SIGTERM (unix) |
 //! | `serde` | no | `Serialize` for reports, events, failures and ends |
 //!
