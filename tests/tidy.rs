@@ -84,7 +84,7 @@ struct Ban {
 const SRC: &[&str] = &["src/"];
 const SRC_AND_TESTS: &[&str] = &["src/", "tests/"];
 const MACHINE: &[&str] = &["src/machine/"];
-const CLOCK: &[&str] = &["src/link/clock.rs"];
+const CLOCK: &[&str] = &["src/link/clock.rs", "src/services/clock.rs"];
 const PANIC: &[&str] = &["src/driver/panic.rs"];
 const INBOX: &[&str] = &["src/driver/inbox.rs"];
 const MAKE_THREADS: &[&str] = &[

@@ -9,6 +9,7 @@
 //! | [`Broker`] | every message to every subscriber, and waits for none of them |
 
 mod broker;
+mod clock;
 mod crew;
 mod refused;
 
