@@ -136,7 +136,7 @@ fn run(job: Job) -> Then {
             tell_entry(&incarnation);
         }
         let context = Context::new(incarnation.clone());
-        panic::catch(incarnation.home.quiet, || match body.service() {
+        panic::catch_run(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
             None => Ok(()),
         })
