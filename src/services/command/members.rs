@@ -182,8 +182,10 @@ impl Stat {
     }
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(test)]
 mod tests {
+    #![cfg(any(target_os = "linux", target_os = "android"))]
+
     use super::*;
 
     #[test]
