@@ -182,10 +182,9 @@ impl Stat {
     }
 }
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 #[cfg(test)]
 mod tests {
-    #![cfg(any(target_os = "linux", target_os = "android"))]
-
     use super::*;
 
     #[test]
