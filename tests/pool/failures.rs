@@ -87,6 +87,11 @@ fn hostile() -> BoxError {
     Box::new(Hostile(Grenade("drop of an error")))
 }
 
+/// Drops something hostile.
+fn defuse<T>(value: T) {
+    drop(Failure::catch(|| drop(value)));
+}
+
 /// None of them harms a worker; each job is counted once, as what it answered.
 #[test]
 fn user_code_that_panics_anywhere_is_contained() {
@@ -135,24 +140,26 @@ fn user_code_that_panics_anywhere_is_contained() {
     assert_eq!(stats.done + stats.failed + stats.panicked, total, "{stats}");
     assert_eq!((stats.failed, stats.panicked), (40, 60), "{stats}");
     assert_eq!(incarnations(&app, ["pool"]), [1]);
-    // Everything but what was excluded: panics of jobs and of their remains, of exclude, errors.
-    wait_for("the last remains are told", || {
-        app.report().find("app.pool").is_some()
+    // Everything but what was excluded: panics of jobs and of their remains, of exclude, errors. The
+    // remains of a job are dropped after it was counted.
+    let mut errors: Vec<BoxError> = Vec::new();
+    wait_for("all errors are kept", || {
+        errors.extend(pool.take_errors());
+        errors.len() == 140
     });
-    let errors = pool.take_errors();
     let count = |part: &str| {
-        let texts = errors.iter().filter(|e| !e.is::<Hostile>());
-        texts.filter(|e| e.to_string().contains(part)).count()
+        let told = errors.iter().filter(|e| !e.is::<Hostile>());
+        told.filter(|e| e.to_string().contains(part)).count()
     };
     assert_eq!(count("in a job"), 40);
     assert_eq!(count("drop of what nobody waits for"), 20);
+    // The error itself, and the panic.
     assert_eq!(count("in exclude"), 20);
+    assert_eq!(errors.iter().filter(|e| e.is::<fmt::Error>()).count(), 20);
     assert_eq!(count("caught"), 20);
     assert_eq!(errors.iter().filter(|e| e.is::<Hostile>()).count(), 20);
     // They panic here, too, if they are not handled with care.
-    errors
-        .into_iter()
-        .for_each(|e| drop(Failure::catch(|| drop(e))));
+    errors.into_iter().for_each(defuse);
     assert!(app.stop().is_empty());
 }
 
@@ -185,10 +192,13 @@ fn hostile_verdict_fails_the_pool_and_no_more() {
     pool.push(ok).unwrap();
     app.add("pool", pool.clone()).unwrap();
     app.start().unwrap();
-    failed(&events.wait("app.pool", "failed"));
+    let failure = failed(&events.wait("app.pool", "failed")).failure;
+    assert!(failure.error().unwrap().is::<Hostile>());
     let stats = wait_idle(&pool);
     assert_eq!((stats.done, stats.failed), (1, 1));
     assert!(app.stop().is_empty());
+    // Whoever has the last one drops the error.
+    defuse((failure, events, app));
 }
 
 #[test]
