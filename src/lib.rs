@@ -350,7 +350,7 @@
 //! | `backtrace` | yes | panics carry the addresses of their stack; without it [`Failure::backtrace`] is `None` |
 //! | `net` | yes | `services::Listener`: accepts connections |
 //! | `process` | yes | `services::Command`: a child process as a service (unix) |
-//! | `signals` | yes | [`Supervisor::run`]: until SIGINT or SIGTERM (unix) |
+//! | `signals` | yes | `Supervisor::run`: until SIGINT or SIGTERM, with functions for other signals (unix) |
 //! | `serde` | no | `Serialize` for reports, events, failures and ends |
 //!
 //! The oldest compiler that builds it is Rust 1.85. A newer one is asked for only in a minor

@@ -190,6 +190,5 @@ impl<T: Clone> Drop for Delivery<'_, T> {
             self.hand_out(&mut drop);
         }
         self.hub.close_members();
-        self.hub.inbox.release();
     }
 }
