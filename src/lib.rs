@@ -46,7 +46,7 @@
 //! | [guarantees and their limits](#guarantees-and-their-limits) | [`Unstopped`], [`MAX_SERVICES`] |
 //! | [the panic hook](#the-panic-hook) | [`SupervisorBuilder::quiet_panics`], [`Trace`] |
 //! | [ready services](services) | module [`services`] |
-//! | [features](#features) | `backtrace`, `signals`, `serde` |
+//! | [features](#features) | `backtrace`, `net`, `process`, `signals`, `serde` |
 //! | errors of the API | [`Error`], [`ErrorKind`], [`NotReady`] |
 //!
 //! # Services
@@ -348,7 +348,9 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `backtrace` | yes | panics carry the addresses of their stack; without it [`Failure::backtrace`] is `None` |
-//! | `signals` | yes | [`Supervisor::run`]: until SIGINT or SIGTERM (unix) |
+//! | `net` | yes | `services::Listener`: accepts connections |
+//! | `process` | yes | `services::Command`: a child process as a service (unix) |
+//! | `signals` | yes | `Supervisor::run`: until SIGINT or SIGTERM, with functions for other signals (unix) |
 //! | `serde` | no | `Serialize` for reports, events, failures and ends |
 //!
 //! The oldest compiler that builds it is Rust 1.85. A newer one is asked for only in a minor

@@ -136,7 +136,7 @@ fn run(job: Job) -> Then {
             tell_entry(&incarnation);
         }
         let context = Context::new(incarnation.clone());
-        panic::catch(incarnation.home.quiet, || match body.service() {
+        panic::catch_run(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
             None => Ok(()),
         })
@@ -171,8 +171,8 @@ fn run(job: Job) -> Then {
 }
 
 /// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
-/// supervisor has nothing to decide about it.
-fn tell_entry(incarnation: &Incarnation) {
+/// supervisor has nothing to decide about it. False: it was up already, or is asked to stop.
+pub(super) fn tell_entry(incarnation: &Incarnation) -> bool {
     let home = &incarnation.home;
     let entered = home.cell.update(|data| {
         // Unless more has happened meanwhile.
@@ -188,6 +188,7 @@ fn tell_entry(incarnation: &Incarnation) {
     if core.board.count_entering(entered, false) {
         core.pulse();
     }
+    entered
 }
 
 /// An order that the thread doesn't carry out any more, because it is on its way out.

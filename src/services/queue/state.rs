@@ -88,6 +88,7 @@ struct More<T> {
 }
 
 impl<T> After<T> {
+    #[inline]
     fn nothing() -> After<T> {
         After {
             wake: None,
@@ -95,6 +96,7 @@ impl<T> After<T> {
         }
     }
 
+    #[inline]
     fn wake(&mut self, thread: Thread) {
         match self.wake {
             None => self.wake = Some(thread),
@@ -111,6 +113,7 @@ impl<T> After<T> {
         })
     }
 
+    #[inline]
     pub(super) fn act(self) {
         let After { wake, more } = self;
         if let Some(thread) = wake {
@@ -147,10 +150,12 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -160,6 +165,7 @@ impl<T> State<T> {
     }
 
     /// Whether an item could be put in, and whether that costs a credit.
+    #[inline]
     fn price(&self) -> Result<usize, Refusal> {
         let len = self.items.len();
         if self.closed {
@@ -177,6 +183,7 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     fn put(&mut self, item: T, after: &mut After<T>) {
         self.items.push_back(item);
         if let Some(popper) = self.poppers.pop_front() {
@@ -184,6 +191,7 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, item: T) -> Result<After<T>, PushError<T>> {
         match self.price() {
             Ok(price) => {
@@ -212,6 +220,7 @@ impl<T> State<T> {
         Ok((evicted, after))
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<(T, After<T>)> {
         let item = self.items.pop_front()?;
         if self.items.len() < self.soft {
@@ -221,7 +230,9 @@ impl<T> State<T> {
         if self.items.is_empty() {
             self.is_empty_now(&mut after);
         }
-        self.move_line(&mut after);
+        if !self.line.is_empty() {
+            self.move_line(&mut after);
+        }
         Some((item, after))
     }
 

@@ -44,11 +44,11 @@ use crate::{Error, ErrorKind};
 /// assert_eq!(queue.push(4), Err(PushError::NoCredit(4)));
 /// assert_eq!(queue.pop(), Some(1)); // leaves two: no credit
 /// assert_eq!(queue.pop(), Some(2)); // leaves one: one credit
-/// for n in 5..=7 {
-///     queue.push(n)?;
+/// for n in 5..=6 {
+///     queue.push(n)?; // the second one on credit
 /// }
-/// assert_eq!(queue.push(8), Err(PushError::NoCredit(8)));
-/// assert_eq!(queue.len(), 4);
+/// assert_eq!(queue.push(7), Err(PushError::NoCredit(7)));
+/// assert_eq!(queue.len(), 3);
 /// # Ok::<(), backstay::Error>(())
 /// ```
 ///
@@ -380,11 +380,13 @@ impl<T> Queue<T> {
         }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.shared.state.lock()
     }
 
     /// Lets go of the lock and does what the change has left to do.
+    #[inline]
     fn release(&self, state: MutexGuard<'_, State<T>>, after: After<T>) {
         self.shared.len.store(state.len(), Ordering::Release);
         drop(state);
