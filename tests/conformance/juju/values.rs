@@ -8,7 +8,8 @@ use crossbeam_channel::{Receiver, select, unbounded};
 use super::parts::{Diary, K};
 use crate::common::watch::{SOON, entry, failures, incarnations};
 use crate::common::{
-    Gate, Recorder, ms, obedient, pass, secs, state, take, timed, unlimited, wait_state,
+    Gate, Recorder, ms, obedient, pass, secs, slow_to_stop, state, take, timed, unlimited,
+    wait_state,
 };
 
 #[derive(Debug)]
@@ -212,7 +213,7 @@ fn get_from_outside() {
     app.add_spec(Spec::new("never", obedient()).provides(&K2))
         .unwrap();
     let gone = app
-        .add_spec(Spec::new("gone", obedient()).provides(&K3))
+        .add_spec(Spec::new("gone", slow_to_stop(ms(300))).provides(&K3))
         .unwrap();
     app.start().unwrap();
     assert!(Arc::ptr_eq(&app.get(&POOL, secs(30)).unwrap(), &pool));
@@ -229,7 +230,14 @@ fn get_from_outside() {
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
 
     let waiting = app.clone();
-    let waiter = std::thread::spawn(move || timed(|| waiting.get(&K3, secs(60))));
+    let begins = Gate::new();
+    let open = begins.clone();
+    let waiter = std::thread::spawn(move || {
+        open.open();
+        timed(|| waiting.get(&K3, secs(60)))
+    });
+    begins.wait();
+    // Time to begin waiting, as the stop is: a provider that is gone by then may be yet to come.
     pass(ms(100));
     app.remove(gone).unwrap();
     let (answer, took) = waiter.join().unwrap();
