@@ -15,7 +15,7 @@ use super::filter;
 use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
-use super::panic::{self, Caught, guarded};
+use super::panic::{self, Caught, guarded_as};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
@@ -210,11 +210,10 @@ fn end_trade(incarnation: &Incarnation) {
 }
 
 fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+    let home = &incarnation.home;
     for value in values {
-        if let Some(message) = panic::guarded_drop(value) {
-            incarnation
-                .home
-                .emit_hook_panic(incarnation.number, what, &message);
+        if let Err(message) = guarded_as(home.quiet, || drop(value)) {
+            home.emit_hook_panic(incarnation.number, what, &message);
         }
     }
 }
@@ -346,7 +345,7 @@ fn judge_error(
     mapped_from: Option<String>,
 ) -> (Outcome, Option<Failure>) {
     let path = &incarnation.home.path;
-    let seen = guarded(|| {
+    let seen = guarded_as(incarnation.home.quiet, || {
         let exit = Exit::find(&*error);
         let inner = Failure::find(&*error).cloned();
         let caught = Failure::caught(&*error).cloned();
