@@ -296,7 +296,12 @@ impl Run {
         let Some(trade) = &incarnation.trade else {
             return;
         };
-        let keys = trade.shelf.show();
+        let (keys, values) = trade.shelf.show();
+        // At once: it may be a connection that nobody needs any more.
+        self.bury(Remains {
+            values,
+            ..Remains::default()
+        });
         self.step(Input::Provided {
             id,
             incarnation: number,

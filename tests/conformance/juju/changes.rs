@@ -1,11 +1,13 @@
 //! Values that are provided one after the other, or again.
 
+use std::sync::Arc;
+
 use backstay::{Context, Key, Spec, State};
 use crossbeam_channel::{select, unbounded};
 
 use super::parts::{Diary, K};
 use crate::common::watch::{failures, incarnations};
-use crate::common::{Recorder, ms, obedient, state, unlimited, wait_for, wait_state};
+use crate::common::{PATIENCE, Recorder, ms, obedient, state, unlimited, wait_for, wait_state};
 
 const K2: Key<u64> = Key::new("k2");
 
@@ -35,6 +37,40 @@ fn providing_again_restarts_dependents_once() {
     assert_eq!(failures(&app), 0);
     assert_eq!(events.count("app.c", "started"), 1);
     assert_eq!(events.count("app.d", "started"), 1);
+    assert!(app.stop().is_empty());
+}
+
+/// Not only when the incarnation that has provided it ends: it may be a connection.
+#[test]
+fn replaced_value_is_released_when_nobody_uses_it_any_more() {
+    const CONNECTION: Key<u32> = Key::new("connection");
+    let app = unlimited("app");
+    let (again, changes) = unbounded::<Arc<u32>>();
+    let provider = move |ctx: &Context| loop {
+        select! {
+            recv(changes) -> value => ctx.provide(&CONNECTION, value?)?,
+            recv(ctx.stop_signal()) -> _ => return Ok(()),
+        }
+    };
+    let user = |ctx: &Context| {
+        let _connection = ctx.get(&CONNECTION)?;
+        ctx.wait_stop();
+        Ok(())
+    };
+    app.add_all([
+        Spec::new("p", provider).provides(&CONNECTION),
+        Spec::new("c", user).needs(&CONNECTION),
+    ])
+    .unwrap();
+    app.start().unwrap();
+    let first = Arc::new(1);
+    again.send(first.clone()).unwrap();
+    assert_eq!(*app.get(&CONNECTION, PATIENCE).unwrap(), 1);
+    again.send(Arc::new(2)).unwrap();
+    wait_for("the first one is released", || {
+        Arc::strong_count(&first) == 1
+    });
+    assert_eq!(incarnations(&app, ["p"]), [1]);
     assert!(app.stop().is_empty());
 }
 
