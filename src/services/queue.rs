@@ -305,9 +305,7 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn resume(&self) {
-        let mut state = self.lock();
-        let after = state.resume();
-        self.release(state, after);
+        self.lock().resume();
     }
 
     /// Whether nobody else has a handle.
@@ -372,8 +370,7 @@ impl<T> Queue<T> {
             }
             if timed_out {
                 let left = state.len();
-                let after = state.give_up_draining(&thread);
-                self.release(state, after);
+                state.give_up_draining(&thread);
                 let text = format!("the queue is not empty after {d:?}: it holds {left}");
                 return Err(Error::new(ErrorKind::Timeout, text));
             }

@@ -9,7 +9,7 @@ use backstay::{
     Context, Restart, Service, ServiceId, ServiceResult, Spec, State, StopOrder, Supervisor,
 };
 
-use crate::common::watch::{SOON, incarnations};
+use crate::common::watch::{Crowd, SOON, incarnations};
 use crate::common::{
     Gate, HOUR, PATIENCE, Tally, ms, pass, timed, unlimited, wait_for, wait_state,
 };
@@ -364,6 +364,39 @@ fn pool_says_when_it_is_ready() {
     app.wait_ready(PATIENCE).unwrap();
     assert!(app.report().find("app.pool.2").is_some());
     assert!(app.stop().is_empty());
+}
+
+/// Not one alone.
+#[test]
+fn all_workers_finish_the_queue() {
+    let pool = builder(3).build().unwrap();
+    let app = run(&pool);
+    let (busy, crowd, together) = (Tally::new(), Crowd::new(), Gate::new());
+    for _ in 0..3 {
+        let busy = busy.clone();
+        pool.push(move |ctx: &Context| {
+            busy.add();
+            ctx.wait_stop();
+            Ok(())
+        })
+        .unwrap();
+    }
+    busy.reach(3);
+    for _ in 0..6 {
+        let (crowd, together) = (crowd.clone(), together.clone());
+        pool.push(move |ctx: &Context| {
+            assert!(ctx.is_stopping());
+            let _inside = crowd.enter();
+            if crowd.now() == 3 {
+                together.open();
+            }
+            together.wait_timeout(SOON);
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert!(app.stop().is_empty());
+    assert_eq!((crowd.most(), pool.stats().done), (3, 9));
 }
 
 /// Many pools that finish their queues at the same time.
