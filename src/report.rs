@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::key::KeyReport;
+use tree::short;
+
+mod dot;
+mod drawing;
+mod mermaid;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 /// What a service or a supervisor is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,7 +91,8 @@ impl fmt::Display for State {
 /// A supervisor and everything below it, at one moment.
 ///
 /// Each entry is consistent in itself; entries of different services may be some microseconds
-/// apart. `Display` draws the tree.
+/// apart. `Display` draws the tree; [`to_dot`](Report::to_dot) and [`to_mermaid`](Report::to_mermaid) draw
+/// the graph of who depends on whom.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -248,93 +257,6 @@ impl ServiceReport {
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
         &self.services
-    }
-}
-
-impl fmt::Display for Report {
-    /// A line a service: tree, path, state, since when, and what is worth knowing.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.path, self.state)?;
-        branches(f, &self.services, "")
-    }
-}
-
-impl fmt::Display for ServiceReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line(f)?;
-        branches(f, &self.services, "")
-    }
-}
-
-impl ServiceReport {
-    fn line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ({}) for {}",
-            self.path,
-            self.state,
-            short(self.in_state)
-        )?;
-        if let Some(next) = self.next_start {
-            write!(f, ", next start in {}", short(next))?;
-        }
-        if let Some(reason) = &self.waiting_for {
-            write!(f, ", waiting for {reason}")?;
-        }
-        if self.incarnation > 1 {
-            write!(f, ", incarnation {}", self.incarnation)?;
-        }
-        if self.failures > 0 {
-            write!(f, ", {}", counted(self.failures, "failure"))?;
-        }
-        if self.panics > 0 {
-            write!(f, " ({})", counted(self.panics, "panic"))?;
-        }
-        if self.stop_timeouts > 0 {
-            write!(f, ", {}", counted(self.stop_timeouts, "stop timeout"))?;
-        }
-        if let Some(failure) = &self.last_failure {
-            write!(f, ", last: {}", failure.message())?;
-            if let Some(location) = failure.unsaid_location() {
-                write!(f, " at {location}")?;
-            }
-        }
-        if let Some(status) = &self.status {
-            write!(f, " - {status}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Draws the services below a line that was written already, each after a line break.
-fn branches(f: &mut fmt::Formatter<'_>, services: &[ServiceReport], indent: &str) -> fmt::Result {
-    for (i, service) in services.iter().enumerate() {
-        let last = i + 1 == services.len();
-        write!(f, "\n{indent}{}", if last { "└─ " } else { "├─ " })?;
-        service.line(f)?;
-        branches(
-            f,
-            &service.services,
-            &format!("{indent}{}", if last { "   " } else { "│  " }),
-        )?;
-    }
-    Ok(())
-}
-
-/// "1 failure", "2 failures".
-fn counted(n: u32, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// A duration as a person says it: "350ms", "12s", "3m 20s", "2h 5m", "4d 3h".
-fn short(d: Duration) -> String {
-    let s = d.as_secs();
-    match s {
-        0 => format!("{}ms", d.as_millis()),
-        1..60 => format!("{s}s"),
-        60..3_600 => format!("{}m {}s", s / 60, s % 60),
-        3_600..86_400 => format!("{}h {}m", s / 3_600, s % 3_600 / 60),
-        _ => format!("{}d {}h", s / 86_400, s % 86_400 / 3_600),
     }
 }
 

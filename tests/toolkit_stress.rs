@@ -9,3 +9,5 @@ mod broker;
 #[cfg(feature = "net")]
 #[path = "toolkit_stress/listener.rs"]
 mod listener;
+#[path = "toolkit_stress/pool.rs"]
+mod pool;

@@ -13,6 +13,7 @@ pub mod bare;
 pub mod chains;
 pub mod crowd;
 pub mod flaky;
+pub mod jobs;
 pub mod pairs;
 pub mod procfs;
 pub mod rounds;

@@ -50,8 +50,8 @@ impl Machine {
                 self.announce(id, Note::EndedLate, out);
                 self.settle_late(id, fate, end.discarded, out);
             }
-            // A late end that leaves threads behind: `Cleared` comes.
-            Phase::Abandoned { .. } => {}
+            // It has ended itself, and leaves threads behind: `Cleared` comes.
+            Phase::Abandoned { .. } => self.announce(id, Note::EndedLate, out),
             // Stale: an incarnation ends once.
             Phase::Waiting { .. }
             | Phase::Blocked

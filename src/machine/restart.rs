@@ -39,6 +39,10 @@ impl Machine {
             return;
         }
         let others = self.affected(id);
+        if others.is_empty() {
+            self.restart_alone(id, not_before, by_hand, cause, out);
+            return;
+        }
         let runs = self.children.get(&id).is_some_and(|c| c.phase.is_alive());
         let rank = self.rank(id);
         let mut wave = Wave {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::clock;
-use super::job::{Job, Ticket, Work};
+use super::job::{Job, Ticket, Waits, Work};
 use crate::{BoxError, Context, Error, ErrorKind, Failure, ServiceResult};
 
 /// The claim to what a job answers; from [`WorkerPool::submit`](super::WorkerPool::submit).
@@ -65,14 +65,11 @@ where
     R: Send + 'static,
     F: FnOnce(&Context) -> Result<R, BoxError> + Send,
 {
-    fn run(self: Box<Self>, ctx: &Context) -> ServiceResult {
+    fn run(self: Box<Self>, ctx: &Context, waits: &Waits) -> ServiceResult {
+        waits.set(Some(self.claim.clone()));
         let value = (self.f)(ctx)?;
         self.claim.hold(Ok(value));
         Ok(())
-    }
-
-    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        Some(self.claim.clone())
     }
 }
 

@@ -1,10 +1,12 @@
 //! `Job`: something to be done once, by whoever has it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::outcome::caught;
 use crate::{BoxError, Context, Failure, ServiceResult};
 
 /// Something to be done once. What a [`WorkerPool`](super::WorkerPool) takes and, if it cannot take it,
@@ -45,13 +47,12 @@ pub struct Job {
 
 /// What a job does. An object rather than a closure, so that an empty closure takes no memory.
 pub(super) trait Work: Send {
-    fn run(self: Box<Self>, ctx: &Context) -> ServiceResult;
-
-    /// Who waits for its end.
-    fn ticket(&self) -> Option<Arc<dyn Ticket>> {
-        None
-    }
+    /// Who waits for its end is left in `waits` before anything else.
+    fn run(self: Box<Self>, ctx: &Context, waits: &Waits) -> ServiceResult;
 }
+
+/// Where the claim to a job's end is while the job runs, and after a panic.
+pub(super) type Waits = Cell<Option<Arc<dyn Ticket>>>;
 
 /// The claim of somebody who waits for the end of a job. Dropping the last one settles it: with what
 /// the job has answered, or with nothing.
@@ -65,7 +66,7 @@ impl<F> Work for Plain<F>
 where
     F: FnOnce(&Context) -> ServiceResult + Send,
 {
-    fn run(self: Box<Self>, ctx: &Context) -> ServiceResult {
+    fn run(self: Box<Self>, ctx: &Context, _: &Waits) -> ServiceResult {
         (self.0)(ctx)
     }
 }
@@ -96,12 +97,9 @@ impl Job {
     /// it on counts as that panic. Whoever waits for the job is told, too.
     pub fn run(self, ctx: &Context) -> ServiceResult {
         let work = self.into_work();
-        let ticket = work.ticket();
-        let answer = match Failure::catch(|| work.run(ctx)) {
-            Ok(answer) => answer,
-            Err(panic) => Err(panic.into()),
-        };
-        match (answer, ticket) {
+        let waits = Waits::new(None);
+        let answer = caught(|| work.run(ctx, &waits));
+        match (answer, waits.take()) {
             (Err(error), Some(ticket)) => Err(tell(&*ticket, error)),
             (answer, _) => answer,
         }

@@ -1,6 +1,7 @@
 //! What became of the jobs.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -54,7 +55,8 @@ pub(super) enum How {
     Panicked,
 }
 
-/// What one worker counts. On a cache line of its own, so that workers do not get in each other's way.
+/// What one worker counts. Written by that worker alone, so that counting costs next to nothing; on a
+/// cache line of its own, so that workers do not get in each other's way.
 #[derive(Default)]
 #[repr(align(64))]
 pub(super) struct Tally {
@@ -64,27 +66,55 @@ pub(super) struct Tally {
     panicked: AtomicUsize,
 }
 
-impl Tally {
+/// Adds one, where nobody else writes.
+#[inline]
+fn count(one_more: &AtomicUsize, order: Ordering) {
+    one_more.store(one_more.load(Ordering::Relaxed).wrapping_add(1), order);
+}
+
+/// The right to write a tally. Others take it over later and count on.
+pub(super) struct Pen<'a> {
+    ledger: &'a Ledger,
+    tally: Arc<Tally>,
+}
+
+impl Pen<'_> {
     /// Under the lock of the queue that the job was in.
+    #[inline]
     pub(super) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        count(&self.tally.begun, Ordering::Relaxed);
     }
 
+    /// Whoever sees the end sees what the job has done.
+    #[inline]
     pub(super) fn end(&self, how: How) {
-        let count = match how {
-            How::Done => &self.done,
-            How::Failed => &self.failed,
-            How::Panicked => &self.panicked,
+        let ended = match how {
+            How::Done => &self.tally.done,
+            How::Failed => &self.tally.failed,
+            How::Panicked => &self.tally.panicked,
         };
-        // Whoever sees the end has seen the beginning.
-        count.fetch_add(1, Ordering::Release);
+        count(ended, Ordering::Release);
     }
+}
+
+impl Drop for Pen<'_> {
+    fn drop(&mut self) {
+        self.ledger.tallies.lock().free.push(self.tally.clone());
+    }
+}
+
+#[derive(Default)]
+struct Tallies {
+    /// As many as there were workers at the same time.
+    all: Vec<Arc<Tally>>,
+    /// Those without a writer.
+    free: Vec<Arc<Tally>>,
 }
 
 /// The counts of all workers over all incarnations, and the errors that are kept. On platforms of
 /// 32 bits the counts begin again after 2^32.
 pub(super) struct Ledger {
-    tallies: Vec<Tally>,
+    tallies: Mutex<Tallies>,
     discarded: AtomicUsize,
     keep: usize,
     kept: Mutex<Kept>,
@@ -96,25 +126,28 @@ struct Kept {
     dropped: u64,
 }
 
-/// What has ended; the rest is counted under the queue's lock.
-pub(super) struct Ended {
-    done: usize,
-    failed: usize,
-    panicked: usize,
-}
-
 impl Ledger {
-    pub(super) fn new(workers: usize, keep: usize) -> Ledger {
+    pub(super) fn new(keep: usize) -> Ledger {
         Ledger {
-            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            tallies: Mutex::new(Tallies::default()),
             discarded: AtomicUsize::new(0),
             keep,
             kept: Mutex::new(Kept::default()),
         }
     }
 
-    pub(super) fn tally(&self, worker: usize) -> &Tally {
-        &self.tallies[worker % self.tallies.len()]
+    /// For one worker, as long as it works.
+    pub(super) fn pen(&self) -> Pen<'_> {
+        let mut tallies = self.tallies.lock();
+        let tally = tallies.free.pop().unwrap_or_else(|| {
+            let tally = Arc::new(Tally::default());
+            tallies.all.push(tally.clone());
+            tally
+        });
+        Pen {
+            ledger: self,
+            tally,
+        }
     }
 
     /// Under the lock of the queue that the jobs were in.
@@ -122,35 +155,24 @@ impl Ledger {
         self.discarded.fetch_add(jobs, Ordering::Relaxed);
     }
 
-    fn sum(&self, count: impl Fn(&Tally) -> &AtomicUsize) -> usize {
-        let counts = self
-            .tallies
-            .iter()
-            .map(|t| count(t).load(Ordering::Acquire));
-        counts.fold(0, usize::wrapping_add)
-    }
-
-    /// Before [`Ledger::stats`]: a job that ends in between still counts as running.
-    pub(super) fn ended(&self) -> Ended {
-        Ended {
-            done: self.sum(|t| &t.done),
-            failed: self.sum(|t| &t.failed),
-            panicked: self.sum(|t| &t.panicked),
-        }
-    }
-
-    /// Under the queue's lock: no job begins and none is discarded meanwhile.
-    pub(super) fn stats(&self, queued: usize, ended: &Ended) -> PoolStats {
-        let over = ended
-            .done
-            .wrapping_add(ended.failed)
-            .wrapping_add(ended.panicked);
+    /// Under the queue's lock: no job begins and none is discarded meanwhile. One that ends meanwhile
+    /// is counted as running or as ended.
+    pub(super) fn stats(&self, queued: usize) -> PoolStats {
+        let tallies = self.tallies.lock();
+        let sum = |count: fn(&Tally) -> &AtomicUsize| {
+            let counts = tallies.all.iter().map(|t| count(t).load(Ordering::Acquire));
+            counts.fold(0, usize::wrapping_add)
+        };
+        let done = sum(|t| &t.done);
+        let failed = sum(|t| &t.failed);
+        let panicked = sum(|t| &t.panicked);
+        let ended = done.wrapping_add(failed).wrapping_add(panicked);
         PoolStats {
             queued: queued as u64,
-            running: self.sum(|t| &t.begun).wrapping_sub(over) as u64,
-            done: ended.done as u64,
-            failed: ended.failed as u64,
-            panicked: ended.panicked as u64,
+            running: sum(|t| &t.begun).wrapping_sub(ended) as u64,
+            done: done as u64,
+            failed: failed as u64,
+            panicked: panicked as u64,
             discarded: self.discarded.load(Ordering::Relaxed) as u64,
         }
     }

@@ -2,7 +2,6 @@
 //! end, and answers.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 
@@ -10,7 +9,7 @@ use super::shift::Shift;
 use super::{AtStop, Drain, Shared};
 use crate::services::select::{First, first};
 use crate::services::{clock, crew};
-use crate::{BoxError, Context, Exit, Failure, Never, ServiceResult, StopCause};
+use crate::{BoxError, Context, Exit, Failure, Never, ServiceResult, Supervisor};
 
 /// However the pool's thread leaves, its workers come to an end.
 struct HaltAtEnd<'a>(&'a Shift);
@@ -42,82 +41,54 @@ impl Shared {
             }
         });
         match crew {
-            Ok(_) => {
+            Ok(crew) => {
                 ctx.ready();
                 feed(&shift);
-                self.attend(&shift, &ended);
+                self.attend(&shift, &crew, &ended);
             }
-            // The stop came before the workers.
-            Err(_) if ctx.is_stopping() => drop(self.begin_stop(&shift)),
+            // The stop came first.
+            Err(_) if ctx.is_stopping() => {}
             Err(error) => return Err(error.into()),
         }
-        if !shift.is_open() {
-            // A stop wins over workers that were not there yet. What they were to finish is not lost.
+        if ctx.is_stopping() {
+            // It wins over workers that were not there yet. What they were to finish is not lost.
+            self.see_to_stop(&shift);
             shift.work();
         }
         self.end(&shift)
     }
 
-    /// Sees to a stop, until all workers have ended.
-    fn attend(&self, shift: &Shift, ended: &Receiver<Never>) {
-        let stop = [shift.ctx.stop_signal()];
-        let mut interrupts = &stop[..];
-        let mut until = None;
-        loop {
-            match first(interrupts, ended, until) {
-                First::Interrupt(_) => {
-                    interrupts = &[];
-                    until = self.begin_stop(shift);
-                }
-                First::Timeout => {
-                    until = None;
-                    shift.halt();
-                    self.discard();
-                }
-                First::Closed => return,
-                First::Item(never) => match never {},
-            }
+    /// Waits for the end of the workers, and sees to a stop meanwhile.
+    fn attend(&self, shift: &Shift, crew: &Supervisor, ended: &Receiver<Never>) {
+        match first(&[shift.ctx.stop_signal()], ended, None) {
+            First::Interrupt(_) => self.see_to_stop(shift),
+            First::Closed | First::Timeout => {}
+            First::Item(never) => match never {},
         }
-    }
-
-    /// Until when jobs begin, if there is a limit and there are any.
-    fn begin_stop(&self, shift: &Shift) -> Option<Instant> {
-        let is_final = shift
-            .ctx
-            .stop_cause()
-            .as_ref()
-            .is_some_and(StopCause::is_final);
-        match self.at_stop {
-            AtStop::Items { .. } => {
-                shift.drain(None);
-                None
-            }
-            // The next incarnation goes on with them.
-            AtStop::Jobs(_) if !is_final => {
-                shift.halt();
-                None
-            }
-            AtStop::Jobs(Drain::Finish(time)) => {
-                self.queue.pause();
-                let until = clock::now().checked_add(time);
-                shift.drain(until);
-                until
-            }
-            AtStop::Jobs(Drain::Discard) => {
-                self.queue.pause();
+        if let Some(until) = shift.drains_until() {
+            let time = until.saturating_duration_since(clock::now());
+            if crew.wait_timeout(time).is_none() {
                 shift.halt();
                 self.discard();
-                None
             }
+        }
+        // How it has ended, the supervisor of this service knows as well. It ends in time, also if one
+        // of the workers does not.
+        drop(crew.wait());
+    }
+
+    fn see_to_stop(&self, shift: &Shift) {
+        shift.begin_stop();
+        if self.at_stop == AtStop::Jobs(Drain::Discard) && shift.is_final() {
+            self.discard();
         }
     }
 
     /// All workers have ended.
     fn end(&self, shift: &Shift) -> ServiceResult {
         shift.halt();
-        let cause = shift.ctx.stop_cause();
         match self.at_stop {
-            AtStop::Jobs(_) if cause.as_ref().is_some_and(StopCause::is_final) => {
+            AtStop::Jobs(_) if shift.is_final() => {
                 self.discard();
                 self.queue.resume();
             }
@@ -126,7 +97,7 @@ impl Shared {
         }
         self.answer(shift.take_verdict())?;
         // Somebody has closed the queue: there is nothing to start again for.
-        if cause.is_none() && self.queue.is_closed() {
+        if !shift.ctx.is_stopping() && self.queue.is_closed() {
             return Err(Exit::DoNotRestart.into());
         }
         Ok(())

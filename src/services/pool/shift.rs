@@ -2,21 +2,25 @@
 //!
 //! A shift is *open*, then perhaps *draining*, then *halted*; it never goes back. While it is open
 //! workers wait for jobs; while it drains they take what is in the queue, up to a time; once it is
-//! halted no job begins. Whoever moves it on wakes the workers that sleep. Whatever a job does, its
-//! worker counts it as ended, tells who waits for it, and goes on.
+//! halted no job begins. Whoever moves it on wakes the workers that sleep.
+//!
+//! No job begins after a stop request before it is settled what that means for the queue: a worker that
+//! sees the request first settles it.
+//!
+//! Whatever a job does, its worker counts it as ended, tells who waits for it, and goes on.
 
-use std::cell::{Cell, RefCell};
-use std::sync::Arc;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
-use super::Shared;
-use super::ledger::{How, Tally};
+use super::ledger::{How, Pen};
+use super::{AtStop, Drain, Shared};
 use crate::services::clock;
-use crate::services::job::{self, Job, Ticket};
+use crate::services::job::{self, Job, Ticket, Waits};
 use crate::services::outcome::{exit_in, is_panic};
 use crate::services::queue::Wish;
 use crate::{BoxError, Context, Failure, Never, Stopping};
@@ -31,11 +35,11 @@ pub(in crate::services) struct Shift {
     pub(in crate::services) ctx: Context,
     phase: AtomicUsize,
     /// Until when jobs begin while it drains; `None` is for ever. Set before the phase.
-    until: Mutex<Option<Instant>>,
+    until: OnceLock<Option<Instant>>,
+    /// A stop request has been acted on.
+    stop: Once,
     /// The error that has ended it: the first one.
     verdict: Mutex<Option<BoxError>>,
-    /// How many threads have begun to work.
-    workers: AtomicUsize,
     /// Disconnects when it is halted.
     halted: Receiver<Never>,
     halt: Mutex<Option<Sender<Never>>>,
@@ -67,9 +71,9 @@ impl Shift {
             pool: pool.clone(),
             ctx: ctx.clone(),
             phase: AtomicUsize::new(OPEN),
-            until: Mutex::new(None),
+            until: OnceLock::new(),
+            stop: Once::new(),
             verdict: Mutex::new(None),
-            workers: AtomicUsize::new(0),
             halted,
             halt: Mutex::new(Some(halt)),
         })
@@ -90,9 +94,38 @@ impl Shift {
 
     /// From now on only what is in the queue is done, and nothing begins after `until`.
     pub(in crate::services) fn drain(&self, until: Option<Instant>) {
-        if self.is_open() {
-            *self.until.lock() = until;
-            self.move_on(DRAINING);
+        let _ = self.until.set(until);
+        self.move_on(DRAINING);
+    }
+
+    /// Settles what a stop request means. The jobs that it discards are left to the caller.
+    pub(super) fn begin_stop(&self) {
+        self.stop.call_once(|| {
+            match self.pool.at_stop {
+                AtStop::Items { .. } => self.drain(None),
+                // The next incarnation goes on with them.
+                AtStop::Jobs(_) if !self.is_final() => self.halt(),
+                AtStop::Jobs(drain) => {
+                    self.pool.queue.pause();
+                    match drain {
+                        Drain::Finish(time) => self.drain(clock::now().checked_add(time)),
+                        Drain::Discard => self.halt(),
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether it was asked to stop for good.
+    pub(super) fn is_final(&self) -> bool {
+        self.ctx.stop_cause().is_some_and(|cause| cause.is_final())
+    }
+
+    /// When it is halted, if it drains and there is such a time.
+    pub(super) fn drains_until(&self) -> Option<Instant> {
+        match self.phase.load(Ordering::Acquire) {
+            DRAINING => self.until.get().copied().flatten(),
+            _ => None,
         }
     }
 
@@ -143,13 +176,11 @@ impl Shift {
 
     /// For a thread of the pool: does jobs until there are no more for it.
     pub(super) fn work(&self) {
-        let number = self.workers.fetch_add(1, Ordering::Relaxed);
-        let tally = self.pool.ledger.tally(number);
         let worker = Worker {
             shift: self,
-            tally,
+            pen: self.pool.ledger.pen(),
             at: Cell::new(At::Between),
-            ticket: RefCell::new(None),
+            waits: Waits::new(None),
         };
         // One capture for many jobs, because it costs as much as handing over a job.
         while let Err(panic) = Failure::catch(|| worker.work()) {
@@ -159,12 +190,25 @@ impl Shift {
 
     fn wish(&self) -> Wish {
         match self.phase.load(Ordering::Acquire) {
+            OPEN if self.ctx.is_stopping() => Wish::Leave,
             OPEN => Wish::Wait,
-            DRAINING => match *self.until.lock() {
+            DRAINING => match self.drains_until() {
                 Some(until) if until <= clock::now() => Wish::Leave,
                 Some(_) | None => Wish::Take,
             },
             _ => Wish::Leave,
+        }
+    }
+
+    /// The next job, when there is one. `None`: there are no more for this worker.
+    fn next(&self, pen: &Pen<'_>) -> Option<Job> {
+        loop {
+            let job = (self.pool.queue).pop_as_wished(None, || self.wish(), || pen.begin());
+            match job {
+                Ok(job) => return Some(job),
+                Err(_) if self.is_open() && self.ctx.is_stopping() => self.begin_stop(),
+                Err(_) => return None,
+            }
         }
     }
 
@@ -246,65 +290,52 @@ impl Shift {
 
 struct Worker<'a> {
     shift: &'a Shift,
-    tally: &'a Tally,
+    pen: Pen<'a>,
     at: Cell<At>,
-    /// Of the job that is being done.
-    ticket: RefCell<Option<Arc<dyn Ticket>>>,
+    /// For the job that is being done.
+    waits: Waits,
 }
 
 impl Worker<'_> {
     fn work(&self) {
-        let Worker { shift, tally, .. } = self;
-        while let Ok(job) =
-            (shift.pool.queue).pop_as_wished(None, || shift.wish(), || tally.begin())
-        {
+        while let Some(job) = self.shift.next(&self.pen) {
             self.run(job);
         }
     }
 
     fn run(&self, job: Job) {
-        let work = job.into_work();
-        if let Some(ticket) = work.ticket() {
-            *self.ticket.borrow_mut() = Some(ticket);
-        }
         self.at.set(At::Job);
-        let answer = work.run(&self.shift.ctx);
+        let answer = job.into_work().run(&self.shift.ctx, &self.waits);
         self.at.set(At::Remains);
         match answer {
-            Ok(()) => self.tally.end(How::Done),
+            Ok(()) => {
+                self.pen.end(How::Done);
+                // Whoever waits for the job sees its end, now that it is counted.
+                drop(self.waits.take());
+            }
             Err(error) => self.judge(error),
         }
-        self.settle();
         self.at.set(At::Between);
     }
 
     fn judge(&self, error: BoxError) {
-        let ticket = self.ticket.borrow().clone();
-        let count = |how| self.tally.end(how);
-        self.shift.judge(error, ticket.as_deref(), count);
-    }
-
-    /// Whoever waits for the job sees its end, now that it is counted.
-    fn settle(&self) {
-        let ticket = self.ticket.take();
-        drop(ticket);
+        let ticket = self.waits.take();
+        let count = |how| self.pen.end(how);
+        // Caught here, so that nothing of the user's is dropped while a panic unwinds.
+        if let Err(panic) = Failure::catch(|| self.shift.judge(error, ticket.as_deref(), count)) {
+            self.shift.keep(panic.into());
+        }
+        self.shift.bury(ticket);
     }
 
     fn panicked(&self, panic: Failure) {
         match self.at.replace(At::Remains) {
-            At::Job => {
-                // What is called here may panic in turn.
-                if let Err(panic) = Failure::catch(|| self.judge(panic.into())) {
-                    self.shift.keep(panic.into());
-                }
-            }
+            At::Job => self.judge(panic.into()),
             // A `Drop` of the user's.
             At::Remains => self.shift.keep(panic.into()),
             At::Between => self.shift.abort(panic.into()),
         }
-        if let Err(panic) = Failure::catch(|| self.settle()) {
-            self.shift.keep(panic.into());
-        }
+        self.shift.bury(self.waits.take());
         self.at.set(At::Between);
     }
 }

@@ -6,8 +6,9 @@
 //!
 //! The rules that the steps keep:
 //!
-//! * Whoever stands in line would be refused if it pushed now. So whoever could push finds no line,
-//!   and the line moves on in the order of coming.
+//! * Whoever stands in line would find no room if it pushed now. So whoever finds room finds no line, and
+//!   the line moves on in the order of coming. When pushes are refused for another reason, the line is
+//!   turned away.
 //! * Each item that is put in wakes a sleeping popper, if there is one. A popper that was woken is no
 //!   longer on the list, so the next item wakes another one.
 //! * Who is on the list of poppers or drainers has not been told yet.
@@ -64,6 +65,8 @@ pub(super) struct State<T> {
     credit: usize,
     line: VecDeque<InLine<T>>,
     tickets_given: u64,
+    /// Who stood in line when pushes began to be refused: each takes its item back itself.
+    turned_away: Vec<(u64, PushError<T>)>,
     /// Asleep until there is an item.
     poppers: VecDeque<Thread>,
     /// Asleep until it is empty. While there are any, pushes are refused.
@@ -88,6 +91,7 @@ struct More<T> {
 }
 
 impl<T> After<T> {
+    #[inline]
     fn nothing() -> After<T> {
         After {
             wake: None,
@@ -95,6 +99,7 @@ impl<T> After<T> {
         }
     }
 
+    #[inline]
     fn wake(&mut self, thread: Thread) {
         match self.wake {
             None => self.wake = Some(thread),
@@ -111,6 +116,7 @@ impl<T> After<T> {
         })
     }
 
+    #[inline]
     pub(super) fn act(self) {
         let After { wake, more } = self;
         if let Some(thread) = wake {
@@ -140,6 +146,7 @@ impl<T> State<T> {
             credit,
             line: VecDeque::new(),
             tickets_given: 0,
+            turned_away: Vec::new(),
             poppers: VecDeque::new(),
             drainers: Vec::new(),
             paused: false,
@@ -147,10 +154,12 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.items.len()
     }
 
+    #[inline]
     pub(super) fn is_closed(&self) -> bool {
         self.closed
     }
@@ -160,6 +169,7 @@ impl<T> State<T> {
     }
 
     /// Whether an item could be put in, and whether that costs a credit.
+    #[inline]
     fn price(&self) -> Result<usize, Refusal> {
         let len = self.items.len();
         if self.closed {
@@ -177,6 +187,7 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     fn put(&mut self, item: T, after: &mut After<T>) {
         self.items.push_back(item);
         if let Some(popper) = self.poppers.pop_front() {
@@ -184,6 +195,7 @@ impl<T> State<T> {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, item: T) -> Result<After<T>, PushError<T>> {
         match self.price() {
             Ok(price) => {
@@ -212,6 +224,7 @@ impl<T> State<T> {
         Ok((evicted, after))
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<(T, After<T>)> {
         let item = self.items.pop_front()?;
         if self.items.len() < self.soft {
@@ -221,7 +234,9 @@ impl<T> State<T> {
         if self.items.is_empty() {
             self.is_empty_now(&mut after);
         }
-        self.move_line(&mut after);
+        if !self.line.is_empty() {
+            self.move_line(&mut after);
+        }
         Some((item, after))
     }
 
@@ -274,17 +289,11 @@ impl<T> State<T> {
     }
 
     pub(super) fn turn_of(&mut self, ticket: u64) -> Turn<T> {
-        let refusal = match self.price() {
-            Err(refusal @ (Refusal::Closed | Refusal::Draining)) => refusal,
-            Ok(_) | Err(Refusal::Full | Refusal::NoCredit) => {
-                return match self.place_of(ticket) {
-                    Some(_) => Turn::NotYet,
-                    None => Turn::Taken,
-                };
-            }
-        };
-        match self.leave_line(ticket) {
-            Some(item) => Turn::Refused(refusal.of(item)),
+        if self.place_of(ticket).is_some() {
+            return Turn::NotYet;
+        }
+        match self.turned_away.iter().position(|(t, _)| *t == ticket) {
+            Some(place) => Turn::Refused(self.turned_away.swap_remove(place).1),
             None => Turn::Taken,
         }
     }
@@ -328,7 +337,7 @@ impl<T> State<T> {
             return (false, After::nothing());
         }
         self.drainers.push(thread);
-        (true, self.tell_line())
+        (true, self.turn_away(Refusal::Draining))
     }
 
     /// Whether it has been emptied since.
@@ -337,34 +346,36 @@ impl<T> State<T> {
     }
 
     /// Gives up waiting; pushes are taken again.
-    pub(super) fn give_up_draining(&mut self, thread: &Thread) -> After<T> {
+    pub(super) fn give_up_draining(&mut self, thread: &Thread) {
         self.drainers.retain(|t| t.id() != thread.id());
-        let mut after = After::nothing();
-        self.move_line(&mut after);
-        after
     }
 
     /// Refuses pushes, until [`State::resume`].
     pub(super) fn pause(&mut self) -> After<T> {
         self.paused = true;
-        self.tell_line()
+        self.turn_away(Refusal::Draining)
     }
 
-    pub(super) fn resume(&mut self) -> After<T> {
+    pub(super) fn resume(&mut self) {
         self.paused = false;
-        let mut after = After::nothing();
-        self.move_line(&mut after);
-        after
     }
 
     pub(super) fn close(&mut self) -> After<T> {
         self.closed = true;
-        let line = self.line.iter().map(|l| l.thread.clone());
-        self.poppers.drain(..).chain(line).collect()
+        let mut after = self.turn_away(Refusal::Closed);
+        for popper in self.poppers.drain(..) {
+            after.wake(popper);
+        }
+        after
     }
 
-    /// Each in line takes its item back itself.
-    fn tell_line(&self) -> After<T> {
-        self.line.iter().map(|l| l.thread.clone()).collect()
+    /// Ends the line. It stays refused to those, even if pushes are taken again before they look.
+    fn turn_away(&mut self, refusal: Refusal) -> After<T> {
+        let mut after = After::nothing();
+        for left in self.line.drain(..) {
+            self.turned_away.push((left.ticket, refusal.of(left.item)));
+            after.wake(left.thread);
+        }
+        after
     }
 }

@@ -230,7 +230,8 @@ fn push_twenty(pool: &WorkerPool) -> Tally {
 
 #[test]
 fn pool_panic_aborts_unless_continued() {
-    let pool = builder(2).continue_on_error().build().unwrap();
+    // With another worker it would be a race who is first: the panic, or the jobs behind it.
+    let pool = builder(1).continue_on_error().build().unwrap();
     let ran = push_twenty(&pool);
     let app = unlimited("app");
     let mut events = Recorder::of(&app);
@@ -243,7 +244,7 @@ fn pool_panic_aborts_unless_continued() {
         failure.location().unwrap().contains("pools.rs"),
         "{failure}"
     );
-    assert!((5..20).contains(&ran.get()), "{}", ran.get());
+    assert_eq!(ran.get(), 5);
     app.stop();
 
     let pool = builder(2)

@@ -136,8 +136,7 @@ impl Shared {
         rules: Rules,
     ) -> Arc<Shared> {
         Arc::new(Shared {
-            // The pool's own thread does jobs, too, if the workers cannot.
-            ledger: Ledger::new(workers.saturating_add(1), rules.keep),
+            ledger: Ledger::new(rules.keep),
             workers,
             queue,
             at_stop,
@@ -166,9 +165,7 @@ impl Shared {
     }
 
     fn stats(&self) -> PoolStats {
-        let ended = self.ledger.ended();
-        self.queue
-            .with_len(|queued| self.ledger.stats(queued, &ended))
+        self.queue.with_len(|queued| self.ledger.stats(queued))
     }
 }
 

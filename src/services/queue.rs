@@ -44,11 +44,11 @@ use crate::{Error, ErrorKind};
 /// assert_eq!(queue.push(4), Err(PushError::NoCredit(4)));
 /// assert_eq!(queue.pop(), Some(1)); // leaves two: no credit
 /// assert_eq!(queue.pop(), Some(2)); // leaves one: one credit
-/// for n in 5..=7 {
-///     queue.push(n)?;
+/// for n in 5..=6 {
+///     queue.push(n)?; // the second one on credit
 /// }
-/// assert_eq!(queue.push(8), Err(PushError::NoCredit(8)));
-/// assert_eq!(queue.len(), 4);
+/// assert_eq!(queue.push(7), Err(PushError::NoCredit(7)));
+/// assert_eq!(queue.len(), 3);
 /// # Ok::<(), backstay::Error>(())
 /// ```
 ///
@@ -305,9 +305,7 @@ impl<T> Queue<T> {
     }
 
     pub(super) fn resume(&self) {
-        let mut state = self.lock();
-        let after = state.resume();
-        self.release(state, after);
+        self.lock().resume();
     }
 
     /// Whether nobody else has a handle.
@@ -372,19 +370,20 @@ impl<T> Queue<T> {
             }
             if timed_out {
                 let left = state.len();
-                let after = state.give_up_draining(&thread);
-                self.release(state, after);
+                state.give_up_draining(&thread);
                 let text = format!("the queue is not empty after {d:?}: it holds {left}");
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
         }
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.shared.state.lock()
     }
 
     /// Lets go of the lock and does what the change has left to do.
+    #[inline]
     fn release(&self, state: MutexGuard<'_, State<T>>, after: After<T>) {
         self.shared.len.store(state.len(), Ordering::Release);
         drop(state);
