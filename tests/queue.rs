@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::services::{PopError, PushError, Queue};
-use common::{HOUR, PATIENCE, Tally, wait_for};
+use common::{PATIENCE, Tally, wait_for};
 use crossbeam_channel::unbounded;
 use proptest::prelude::*;
 
@@ -203,7 +203,7 @@ fn room_goes_to_whoever_has_waited_longest() {
         .map(|n| {
             let pushing = thread::spawn({
                 let queue = queue.clone();
-                move || queue.push_timeout(n, HOUR)
+                move || queue.push_timeout(n, PATIENCE)
             });
             wait_in_line(&queue, n);
             pushing
@@ -230,7 +230,7 @@ fn credit_earned_lets_the_line_move_on() {
     queue.push(0).unwrap();
     let pushing = [1, 2].map(|n| {
         let queue = queue.clone();
-        thread::spawn(move || queue.push_timeout(n, HOUR))
+        thread::spawn(move || queue.push_timeout(n, PATIENCE))
     });
     wait_in_line(&queue, 2);
     assert_eq!(queue.pop(), Some(0));
@@ -269,11 +269,12 @@ fn threads_at_both_ends_lose_nothing() {
                 let (queue, out) = (queue.clone(), out.clone());
                 thread::spawn(move || {
                     // One of them is impatient.
-                    let patience = if n == 0 { Duration::ZERO } else { HOUR };
+                    let patience = if n == 0 { Duration::ZERO } else { PATIENCE };
                     loop {
                         match queue.pop_timeout(patience) {
                             Ok(item) => out.send(item).unwrap(),
-                            Err(PopError::Timeout) => thread::yield_now(),
+                            Err(PopError::Timeout) if n == 0 => thread::yield_now(),
+                            Err(PopError::Timeout) => panic!("sleeps on"),
                             Err(PopError::Closed) => return,
                         }
                     }
@@ -320,11 +321,12 @@ fn put(queue: &Queue<usize>, item: usize, n: usize, out: &crossbeam_channel::Sen
                 }
                 Err(refused) => Some(refused),
             },
-            _ => queue.push_timeout(item, HOUR).err(),
+            _ => queue.push_timeout(item, PATIENCE).err(),
         };
         match refused {
             None => return,
-            Some(PushError::Closed(_) | PushError::Timeout(_)) => panic!("still open"),
+            Some(PushError::Closed(_)) => panic!("still open"),
+            Some(PushError::Timeout(_)) => panic!("sleeps on"),
             Some(refused) => item = refused.into_inner(),
         }
         thread::yield_now();
@@ -370,7 +372,7 @@ fn stray_wake_ups_mislead_nobody() {
     let queue = Queue::<u8>::new(1).unwrap();
     let popping = thread::spawn({
         let queue = queue.clone();
-        move || queue.pop_timeout(HOUR)
+        move || queue.pop_timeout(PATIENCE)
     });
     for _ in 0..100 {
         popping.thread().unpark();
@@ -382,7 +384,7 @@ fn stray_wake_ups_mislead_nobody() {
     queue.push(2).unwrap();
     let pushing = thread::spawn({
         let queue = queue.clone();
-        move || queue.push_timeout(3, HOUR)
+        move || queue.push_timeout(3, PATIENCE)
     });
     for _ in 0..100 {
         pushing.thread().unpark();

@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use backstay::services::{Job, PoolStats, Queue, WorkerPool, WorkerPoolBuilder};
+use backstay::services::{ForEach, Job, PoolStats, Queue, WorkerPool, WorkerPoolBuilder};
 use backstay::{
     BoxError, Context, Errors, Exit, Failure, FailureKind, Restart, ServiceResult, Spec, State,
     Stopping, Supervisor,
@@ -298,6 +298,39 @@ fn failures_of_those_that_ran_along_are_not_lost() {
         (3, 1, 0),
         "{stats}"
     );
+    app.stop();
+}
+
+/// Also where one worker hands on what others have done.
+#[test]
+fn hostile_errors_do_not_stop_what_is_handed_on() {
+    let (out, outs) = crossbeam_channel::unbounded();
+    let service = ForEach::map_ordered(
+        3,
+        || 0..100,
+        |_: &Context, n: u64| match n % 3 {
+            0 => Err(hostile()),
+            _ => Ok(n),
+        },
+        move |_: &Context, n| match n % 5 {
+            0 => Err(hostile()),
+            _ => Ok(out.send(n)?),
+        },
+    )
+    .continue_on_panic()
+    .exclude(|e| e.is::<Hostile>())
+    .keep_errors(1000);
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    app.add_spec(Spec::new("each", service).restart(Restart::Never))
+        .unwrap();
+    app.start().unwrap();
+    // What is left of it are the panics of their drops.
+    let failure = failed(&events.wait("app.each", "failed")).failure;
+    let errors = failure.error().unwrap().downcast_ref::<Errors>().unwrap();
+    assert_eq!(errors.len(), 47);
+    let expected: Vec<u64> = (0..100).filter(|n| n % 3 != 0 && n % 5 != 0).collect();
+    assert_eq!(outs.try_iter().collect::<Vec<_>>(), expected);
     app.stop();
 }
 

@@ -212,7 +212,8 @@ impl Shift {
         }
     }
 
-    /// Applies the rules to an error or a panic of a job, and counts it. Calls the user's closures.
+    /// Applies the rules to an error or a panic of a job, and counts it. Calls the user's closures and
+    /// drops the user's errors; whatever those do, it does not panic.
     fn judge(&self, error: BoxError, ticket: Option<&dyn Ticket>, count: impl FnOnce(How)) -> Then {
         let told = |error| match ticket {
             Some(ticket) => job::tell(ticket, error),
@@ -221,7 +222,7 @@ impl Shift {
         let rules = &self.pool.rules;
         if error.is::<Stopping>() && self.ctx.is_stopping() {
             count(How::Done);
-            drop(told(error));
+            self.bury(told(error));
             return Then::CutShort;
         }
         if exit_in(&error).is_some() {
@@ -232,7 +233,7 @@ impl Shift {
         let is_panic = is_panic(&error);
         if !is_panic && self.excludes(&error) {
             count(How::Done);
-            drop(told(error));
+            self.bury(told(error));
             return Then::GoOn;
         }
         let (how, goes_on) = match is_panic {
@@ -248,7 +249,7 @@ impl Shift {
         }
         match rules.handlers.is_empty() {
             true => self.keep(error),
-            false => drop(error),
+            false => self.bury(error),
         }
         Then::GoOn
     }
@@ -321,10 +322,7 @@ impl Worker<'_> {
     fn judge(&self, error: BoxError) {
         let ticket = self.waits.take();
         let count = |how| self.pen.end(how);
-        // Caught here, so that nothing of the user's is dropped while a panic unwinds.
-        if let Err(panic) = Failure::catch(|| self.shift.judge(error, ticket.as_deref(), count)) {
-            self.shift.keep(panic.into());
-        }
+        self.shift.judge(error, ticket.as_deref(), count);
         self.shift.bury(ticket);
     }
 
