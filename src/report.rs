@@ -104,11 +104,9 @@ pub struct Report {
 
 /// One service of a [`Report`].
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServiceReport {
-    pub(crate) name: Arc<str>,
-    pub(crate) path: Arc<str>,
+    pub(crate) place: Arc<Place>,
     pub(crate) state: State,
     pub(crate) incarnation: u64,
     pub(crate) in_state: Duration,
@@ -120,9 +118,42 @@ pub struct ServiceReport {
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
+    pub(crate) keys: Box<[KeyReport]>,
+    pub(crate) services: Box<[ServiceReport]>,
+}
+
+/// Where a service is in its tree. One for all reports of a service: a report of thousands has little
+/// to copy then.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: Arc<str>,
+    pub(crate) path: Arc<str>,
     pub(crate) thread_name: Arc<str>,
-    pub(crate) keys: Vec<KeyReport>,
-    pub(crate) services: Vec<ServiceReport>,
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for ServiceReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut s = serializer.serialize_struct("ServiceReport", 16)?;
+        s.serialize_field("name", &self.place.name)?;
+        s.serialize_field("path", &self.place.path)?;
+        s.serialize_field("state", &self.state)?;
+        s.serialize_field("incarnation", &self.incarnation)?;
+        s.serialize_field("in_state", &self.in_state)?;
+        s.serialize_field("next_start", &self.next_start)?;
+        s.serialize_field("starts", &self.starts)?;
+        s.serialize_field("failures", &self.failures)?;
+        s.serialize_field("panics", &self.panics)?;
+        s.serialize_field("stop_timeouts", &self.stop_timeouts)?;
+        s.serialize_field("last_failure", &self.last_failure)?;
+        s.serialize_field("status", &self.status)?;
+        s.serialize_field("waiting_for", &self.waiting_for)?;
+        s.serialize_field("thread_name", &self.place.thread_name)?;
+        s.serialize_field("keys", &self.keys)?;
+        s.serialize_field("services", &self.services)?;
+        s.end()
+    }
 }
 
 impl Report {
@@ -165,13 +196,13 @@ impl ServiceReport {
     /// The name it was added under.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.place.name
     }
 
     /// The names from the root down to it, joined with dots.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.place.path
     }
 
     /// What it is doing.
@@ -244,7 +275,7 @@ impl ServiceReport {
     /// The name of its thread: the last 15 bytes of its path, which is what the kernel keeps.
     #[must_use]
     pub fn thread_name(&self) -> &str {
-        &self.thread_name
+        &self.place.thread_name
     }
 
     /// The keys that it declares: first what it provides, then what it needs, then what it wants.

@@ -344,7 +344,7 @@ impl Supervisor {
         Report {
             path,
             state,
-            services,
+            services: services.into_vec(),
         }
     }
 

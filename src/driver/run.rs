@@ -16,7 +16,6 @@ use crate::error::{Error, ErrorKind};
 use crate::event::StopCause;
 use crate::failure::Failure;
 use crate::id::ChildId;
-use crate::link::cell::Place;
 use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact};
 use crate::link::hub::{Emitter, Hub, Post};
@@ -403,11 +402,11 @@ impl Run {
         let Some(slot) = self.engine.slots.get_mut(&child) else {
             return;
         };
-        let Place { path, thread_name } = slot.cell.settle(&self.path);
+        let place = slot.cell.settle(&self.path);
         slot.home = Some(Arc::new(Home {
             cell: slot.cell.clone(),
-            path,
-            thread_name,
+            path: place.path.clone(),
+            thread_name: place.thread_name.clone(),
             supervisor: Supervisor::of(self.core.clone()),
             root: self.tree.root.clone(),
             facts: self.line.facts.clone(),

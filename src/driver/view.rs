@@ -15,12 +15,12 @@ pub(crate) fn report_below(
     core: &Arc<Core>,
     path: &str,
     now: Instant,
-) -> (State, Vec<ServiceReport>) {
+) -> (State, Box<[ServiceReport]>) {
     let state = core.board.state();
     let mut services = Vec::with_capacity(core.board.len());
     core.board
         .each(|entry| services.push(report_entry(core, entry, path, now)));
-    (state, services)
+    (state, services.into())
 }
 
 fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> ServiceReport {
@@ -31,10 +31,9 @@ fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> S
     let place = entry.cell.place_below(above);
     let services = match &entry.nested {
         Some(nested) => report_below(nested.core(), &place.path, now).1,
-        None => Vec::new(),
+        None => Box::default(),
     };
     ServiceReport {
-        name: entry.cell.name.clone(),
         state: data.state,
         incarnation: data.incarnation,
         in_state: now.saturating_duration_since(data.since),
@@ -47,9 +46,8 @@ fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> S
         status: data.status,
         waiting_for,
         keys: keys_of(core, above, &entry.cell),
-        thread_name: place.thread_name,
         services,
-        path: place.path,
+        place,
     }
 }
 
@@ -108,9 +106,9 @@ fn missing_input(core: &Arc<Core>, above: &str, cell: &ServiceCell, wanted: bool
 }
 
 /// What a service declares, and what there is of it.
-fn keys_of(core: &Arc<Core>, above: &str, cell: &ServiceCell) -> Vec<KeyReport> {
+fn keys_of(core: &Arc<Core>, above: &str, cell: &ServiceCell) -> Box<[KeyReport]> {
     let Some(trade) = &cell.trade else {
-        return Vec::new();
+        return Box::default();
     };
     let report = |key: &KeyDecl, role| {
         let provider = core.board.provider(key.name);
@@ -291,7 +289,7 @@ fn missing_in(core: &Arc<Core>, path: &str) -> Vec<(Arc<str>, Arc<str>)> {
             (None, Some(failure)) => format!("{}: {}", data.state, failure.message()),
             (None, None) => data.state.to_string(),
         };
-        missing.push((entry.cell.place_below(path).path, Arc::from(why)));
+        missing.push((entry.cell.place_below(path).path.clone(), Arc::from(why)));
     });
     missing
 }

@@ -13,26 +13,19 @@ use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::key::{KeyDecl, Links};
 use crate::machine::message::{View, WaitsFor};
-use crate::report::{End, State};
+use crate::report::{End, Place, State};
 
 pub(crate) struct ServiceCell {
     pub(crate) id: ServiceId,
     pub(crate) name: Arc<str>,
     /// Once it was started: its supervisor's path can't change any more.
-    place: OnceLock<Place>,
+    place: OnceLock<Arc<Place>>,
     /// Of a service that declares keys.
     pub(crate) trade: Option<Box<Trade>>,
     data: Mutex<CellData>,
     changed: Condvar,
     /// Counts the updates, for a look without the lock.
     updates: AtomicUsize,
-}
-
-/// Where a service is in its tree.
-#[derive(Clone)]
-pub(crate) struct Place {
-    pub(crate) path: Arc<str>,
-    pub(crate) thread_name: Arc<str>,
 }
 
 /// What a service gives and takes by key, as far as others see it.
@@ -143,22 +136,31 @@ impl ServiceCell {
     }
 
     /// Its place below that path.
-    pub(crate) fn place_below(&self, above: &str) -> Place {
+    pub(crate) fn place_below(&self, above: &str) -> Arc<Place> {
         let place = || {
             let path: Arc<str> = Arc::from([above, ".", &self.name].concat());
-            let thread_name = Arc::from(thread_name(&path));
-            Place { path, thread_name }
+            Arc::new(Place {
+                name: self.name.clone(),
+                thread_name: Arc::from(thread_name(&path)),
+                path,
+            })
         };
         self.place.get().cloned().unwrap_or_else(place)
     }
 
     /// The same, for good.
-    pub(crate) fn settle(&self, above: &str) -> Place {
+    pub(crate) fn settle(&self, above: &str) -> Arc<Place> {
         self.place.get_or_init(|| self.place_below(above)).clone()
     }
 
     pub(crate) fn read(&self) -> CellData {
         self.data.lock().clone()
+    }
+
+    /// Reads a little of everything that a look at it needs; what comes back means nothing.
+    pub(crate) fn touch(&self) -> usize {
+        let place = self.place.get().map_or(0, |place| place.path.len());
+        self.updates.load(Ordering::Relaxed) ^ place ^ self.name.len()
     }
 
     pub(crate) fn look<R>(&self, look: impl FnOnce(&CellData) -> R) -> R {

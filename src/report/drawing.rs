@@ -143,12 +143,12 @@ impl<'a> Pen<'a> {
         let mut numbers: HashMap<&str, usize> = HashMap::with_capacity(services.len());
         for service in services {
             let number = self.number();
-            numbers.insert(&service.path, number);
+            numbers.insert(service.path(), number);
             inside.push(self.shape(service, number));
         }
         let mut nobody: HashMap<&str, usize> = HashMap::new();
         for service in services {
-            let Some(&to) = numbers.get(&*service.path) else {
+            let Some(&to) = numbers.get(service.path()) else {
                 continue;
             };
             for key in &service.keys {
@@ -174,7 +174,7 @@ impl<'a> Pen<'a> {
     fn shape(&mut self, service: &'a ServiceReport, number: usize) -> Shape<'a> {
         let own = |number| Shape::Service {
             number,
-            name: &service.name,
+            name: service.name(),
             state: service.state,
             incarnation: service.incarnation,
         };
@@ -188,7 +188,7 @@ impl<'a> Pen<'a> {
         };
         Shape::Supervisor {
             number: frame,
-            name: &service.name,
+            name: service.name(),
             state: service.state,
             inside: self.draw(&service.services, first),
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::drawing::Look;
-use super::{Report, ServiceReport, State};
+use super::{Place, Report, ServiceReport, State};
 use crate::key::{KeyReport, KeyRole};
 
 const ALL_STATES: [State; 11] = [
@@ -36,8 +36,11 @@ fn app(services: Vec<ServiceReport>) -> Report {
 fn service(path: &str) -> ServiceReport {
     let name = path.rsplit_once('.').map_or(path, |(_, name)| name);
     ServiceReport {
-        name: Arc::from(name),
-        path: Arc::from(path),
+        place: Arc::new(Place {
+            name: Arc::from(name),
+            path: Arc::from(path),
+            thread_name: Arc::from(path),
+        }),
         state: State::Running,
         incarnation: 1,
         in_state: Duration::from_secs(3),
@@ -49,25 +52,26 @@ fn service(path: &str) -> ServiceReport {
         last_failure: None,
         status: None,
         waiting_for: None,
-        thread_name: Arc::from(path),
-        keys: Vec::new(),
-        services: Vec::new(),
+        keys: Box::default(),
+        services: Box::default(),
     }
 }
 
 impl ServiceReport {
     fn key(mut self, role: KeyRole, name: &str, provider: Option<&str>, is_there: bool) -> Self {
-        self.keys.push(KeyReport {
+        let mut keys = self.keys.into_vec();
+        keys.push(KeyReport {
             name: Arc::from(name),
             role,
             provider: provider.map(Arc::from),
             is_there,
         });
+        self.keys = keys.into();
         self
     }
 
     fn provides(self, name: &str) -> Self {
-        let path = self.path.clone();
+        let path = self.place.path.clone();
         self.key(KeyRole::Provides, name, Some(&path), true)
     }
 
@@ -76,7 +80,7 @@ impl ServiceReport {
     }
 
     fn with(mut self, services: Vec<ServiceReport>) -> Self {
-        self.services = services;
+        self.services = services.into();
         self
     }
 

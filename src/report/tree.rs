@@ -29,7 +29,7 @@ impl ServiceReport {
         write!(
             f,
             "{} ({}) for {}",
-            self.path,
+            self.place.path,
             self.state,
             short(self.in_state)
         )?;
