@@ -7,11 +7,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use backstay::crossbeam_channel::{Receiver, select};
-use backstay::{Context, Key, Service, ServiceResult};
+use backstay::crossbeam_channel::select;
+use backstay::{Context, Key, ServiceResult};
 use serde::Deserialize;
+
+use crate::tree::Gateway;
 
 /// Where devices come in.
 pub const INTAKE: Key<Intake> = Key::new("intake");
@@ -72,20 +74,6 @@ pub struct Limits {
 }
 
 impl Config {
-    /// What is used without a file: the example, with a folder and ports that are free.
-    ///
-    /// # Errors
-    /// None, as long as the example is right.
-    pub fn demo() -> Result<Config, String> {
-        let mut config = Config::parse(include_str!("../gateway.toml"), "gateway.toml")?;
-        let folder = format!("gateway-{}", std::process::id());
-        config.data.folder = std::env::temp_dir().join(folder);
-        config.intake.tcp = SocketAddr::from(([127, 0, 0, 1], 0));
-        config.intake.udp = config.intake.tcp;
-        config.intake.serial = Some("pty".into());
-        Ok(config)
-    }
-
     /// Reads a file.
     ///
     /// # Errors
@@ -96,7 +84,8 @@ impl Config {
         Config::parse(&text, &name)
     }
 
-    fn parse(text: &str, name: &str) -> Result<Config, String> {
+    /// As [`load`](Config::load), of a file of that name.
+    pub fn parse(text: &str, name: &str) -> Result<Config, String> {
         toml::from_str(text).map_err(|e| {
             let before = e.span().and_then(|span| text.get(..span.start));
             let line = before.unwrap_or_default().matches('\n').count() + 1;
@@ -105,34 +94,30 @@ impl Config {
     }
 }
 
-/// Provides the sections, and again those that have changed when `reload` rings.
-pub fn service(file: Option<PathBuf>, first: Config, reload: Receiver<()>) -> impl Service {
-    // What is in the value outlives a restart of the service.
-    let current = Mutex::new(first);
-    move |ctx: &Context| -> ServiceResult {
-        let mut now = lock(&current).clone();
-        publish(ctx, None, &now)?;
-        loop {
-            select! {
-                recv(reload) -> _ => {}
-                recv(ctx.stop_signal()) -> _ => return Ok(()),
-            }
-            let Some(file) = &file else {
-                ctx.log("there is no file to read: the gateway was started without");
-                continue;
-            };
-            match Config::load(file) {
-                Ok(next) => {
-                    publish(ctx, Some(&now), &next)?;
-                    ctx.log(format!("read {} again", file.display()));
-                    if next.limits != now.limits {
-                        ctx.log("a change of [limits] needs a restart of the process");
-                    }
-                    *lock(&current) = next.clone();
-                    now = next;
+/// Provides the sections, and those that have changed again when a reading is asked for.
+pub fn keep(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+    let mut now = lock(&gateway.config).clone();
+    publish(ctx, None, &now)?;
+    loop {
+        select! {
+            recv(gateway.reload.1) -> _ => gateway.faults.strike("config")?,
+            recv(ctx.stop_signal()) -> _ => return Ok(()),
+        }
+        let Some(file) = &gateway.file else {
+            ctx.log("there is no file to read: the gateway was started without");
+            continue;
+        };
+        match Config::load(file) {
+            Ok(next) => {
+                publish(ctx, Some(&now), &next)?;
+                ctx.log(format!("read {} again", file.display()));
+                if next.limits != now.limits {
+                    ctx.log("a change of [limits] needs a restart of the process");
                 }
-                Err(why) => ctx.log(format!("kept the configuration as it was: {why}")),
+                *lock(&gateway.config) = next.clone();
+                now = next;
             }
+            Err(why) => ctx.log(format!("kept the configuration as it was: {why}")),
         }
     }
 }

@@ -1,7 +1,5 @@
 //! What devices send: `DEVICE SEQUENCE METRIC VALUE`, a line each, as in `pump-3 1042 temperature 21.5`.
 
-use std::fmt;
-
 /// How long a line may be, in bytes, without its end.
 pub const LINE_BYTES_MAX: usize = 256;
 
@@ -17,23 +15,34 @@ pub struct Record {
     pub value: f64,
 }
 
-/// Why a line is none.
+/// What becomes of a line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Refusal {
+pub enum Fate {
+    Stored,
+    /// It was there already: the device has not seen our answer.
+    Again,
+    /// Nobody knows whether it is stored: it shall come again.
+    Busy,
+    /// So old that nobody knows whether it was there.
+    TooOld,
+    Malformed,
     Oversize,
     NotUtf8,
-    Malformed(&'static str),
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Refusal::Oversize => write!(f, "longer than {LINE_BYTES_MAX} bytes"),
-            Refusal::NotUtf8 => f.write_str("not UTF-8"),
-            Refusal::Malformed(why) => write!(f, "malformed: {why}"),
-        }
-    }
-}
+/// What they are called, in their order.
+pub const FATES: [&str; 7] = [
+    "stored",
+    "sent again",
+    "busy",
+    "too old",
+    "malformed",
+    "oversize",
+    "not UTF-8",
+];
+
+/// Why a line is no good.
+pub type Refusal = (Fate, &'static str);
 
 /// A line as it came; `None` was too long.
 pub type Raw = Option<Vec<u8>>;
@@ -43,36 +52,33 @@ pub type Raw = Option<Vec<u8>>;
 /// # Errors
 /// What is wrong with it.
 pub fn parse(raw: &Raw) -> Result<Record, Refusal> {
-    let bytes = raw.as_deref().ok_or(Refusal::Oversize)?;
-    let text = std::str::from_utf8(bytes).map_err(|_| Refusal::NotUtf8)?;
+    let bytes = raw.as_deref().ok_or((Fate::Oversize, "too long"))?;
+    let text = std::str::from_utf8(bytes).map_err(|_| (Fate::NotUtf8, "not UTF-8"))?;
     let mut words = text.split_ascii_whitespace();
-    let mut next = |what| words.next().ok_or(Refusal::Malformed(what));
-    let device = name(next("no device")?, "a bad device name")?;
-    let seq = next("no sequence number")?;
-    let seq = seq.parse().ok().filter(|seq| *seq >= 0);
-    let metric = name(next("no metric")?, "a bad metric name")?;
-    let value = next("no value")?
-        .parse()
-        .ok()
-        .filter(|value: &f64| value.is_finite());
-    if words.next().is_some() {
-        return Err(Refusal::Malformed("more than four words"));
+    let mut word = |what| words.next().ok_or((Fate::Malformed, what));
+    let device = word("malformed: no device")?;
+    let seq = word("malformed: no sequence number")?.parse().ok();
+    let metric = word("malformed: no metric")?;
+    let value = word("malformed: no value")?.parse().ok();
+    let bad = |what| Err((Fate::Malformed, what));
+    match (seq, value) {
+        _ if !is_name(device) => bad("malformed: bad device"),
+        _ if !is_name(metric) => bad("malformed: bad metric"),
+        _ if words.next().is_some() => bad("malformed: more than four words"),
+        (Some(seq @ 0..), Some(value)) if f64::is_finite(value) => Ok(Record {
+            device: device.to_owned(),
+            seq,
+            metric: metric.to_owned(),
+            value,
+        }),
+        (Some(0..), _) => bad("malformed: bad value"),
+        _ => bad("malformed: bad sequence number"),
     }
-    Ok(Record {
-        device,
-        seq: seq.ok_or(Refusal::Malformed("a bad sequence number"))?,
-        metric,
-        value: value.ok_or(Refusal::Malformed("a bad value"))?,
-    })
 }
 
-fn name(word: &str, refused: &'static str) -> Result<String, Refusal> {
+fn is_name(word: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    if word.len() <= NAME_BYTES_MAX && word.chars().all(fits) {
-        Ok(word.to_owned())
-    } else {
-        Err(Refusal::Malformed(refused))
-    }
+    word.len() <= NAME_BYTES_MAX && word.chars().all(fits)
 }
 
 /// Cuts a stream of bytes into lines. Holds no more than one line, whatever comes.

@@ -4,26 +4,27 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use gateway::config::Config;
+use gateway::demo::{self, devices, pty::Pty};
+use gateway::tree;
 use gateway::trouble::{EXIT_CONFIG, EXIT_USAGE, Trouble};
-use gateway::{demo::devices, tree};
 
 const USAGE: &str = "usage: gateway [--config FILE]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => match Config::demo() {
-            Ok(config) => run(None, config),
+        [] => match demo::config() {
+            Ok((config, line)) => run(None, config, Some(line)),
             Err(why) => refuse(EXIT_CONFIG, why),
         },
         ["--config", file] => match Config::load(Path::new(file)) {
-            Ok(config) => run(Some(file.into()), config),
+            Ok(config) => run(Some(file.into()), config, None),
             Err(why) => refuse(EXIT_CONFIG, why),
         },
         // What the demonstration starts as its devices.
-        ["simulate", tcp, udp, serial] => match (tcp.parse(), udp.parse()) {
+        ["simulate", tcp, udp] => match (tcp.parse(), udp.parse()) {
             (Ok(tcp), Ok(udp)) => {
-                devices::run(tcp, udp, serial.into()).map_or_else(|e| refuse(1, e), |()| 0.into())
+                devices::run(tcp, udp).map_or_else(|e| refuse(1, e), |()| ExitCode::SUCCESS)
             }
             _ => refuse(EXIT_USAGE, USAGE),
         },
@@ -31,8 +32,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(file: Option<PathBuf>, config: Config) -> ExitCode {
-    let ended = tree::build(file, config).and_then(|app| {
+fn run(file: Option<PathBuf>, config: Config, line: Option<Pty>) -> ExitCode {
+    let ended = tree::build(file, config, line).and_then(|app| {
         app.run()?;
         Ok(app.stop())
     });

@@ -3,29 +3,26 @@
 //! SQLite has one writer at a time anyhow. With one thread for it nobody waits for a lock, and what
 //! comes while a commit is on its way to the disk goes into the next one together.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use backstay::crossbeam_channel::{Receiver, Sender, bounded, select};
-use backstay::{BoxError, Context, Key, Service, ServiceResult};
-use rusqlite::{
-    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
-};
+use backstay::crossbeam_channel::{Receiver, bounded, select};
+use backstay::{BoxError, Context, Error, ErrorKind, Key, ServiceResult};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::config::DATA;
-use crate::faults::Faults;
-use crate::line::Record;
+use crate::line::{Fate, Record};
+use crate::tree::Gateway;
 use crate::trouble::{EXIT_CORRUPT, EXIT_FOLDER, Trouble};
 
-/// A database that is there, with all its tables.
-pub const STORE: Key<Store> = Key::new("store");
+/// The file of a database that is there, with all its tables.
+pub const STORE: Key<PathBuf> = Key::new("store");
 
 /// How many writes may wait for the writer.
-const QUEUE_MAX: usize = 1_000;
+pub const QUEUE_MAX: usize = 1_000;
 
 /// How many writes go into one commit.
 const BATCH_MAX: usize = 256;
@@ -45,104 +42,57 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS uploaded (one INTEGER PRIMARY KEY CHECK (one = 1), id INTEGER NOT NULL);
     INSERT OR IGNORE INTO uploaded VALUES (1, 0);";
 
-/// Where the database is.
-#[derive(Debug)]
-pub struct Store {
-    pub file: PathBuf,
-}
-
-impl Store {
-    /// A connection that only reads.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub fn reader(&self) -> rusqlite::Result<Connection> {
-        Connection::open_with_flags(&self.file, OpenFlags::SQLITE_OPEN_READ_ONLY)
-    }
-}
-
 /// Something to be done in the next transaction, and what tells whoever wanted it that it is committed.
-type Write = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Tell> + Send>;
-type Tell = Box<dyn FnOnce() + Send>;
+pub type Write = Box<dyn FnOnce(&Transaction<'_>) -> rusqlite::Result<Tell> + Send>;
+pub type Tell = Box<dyn FnOnce() + Send>;
 
-/// The way to the writer. Outlives its restarts: what waits here is not lost with it.
-#[derive(Clone)]
-pub struct Writes {
-    queue: Sender<Write>,
-    committed: Arc<AtomicUsize>,
-}
-
-/// It was not written in time, or the writer has failed: perhaps it is written, perhaps not.
-#[derive(Debug)]
-pub struct Busy;
-
-impl fmt::Display for Busy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the writer is busy")
-    }
-}
-
-impl std::error::Error for Busy {}
-
-impl Writes {
+impl Gateway {
     /// Has `f` write, and returns when that is committed.
     ///
     /// # Errors
-    /// [`Busy`]: not in time, or the service that waits shall stop. Without that, one that needs what the
-    /// writer provides would hold up the restart of the writer that it waits for.
+    /// Not in time, the writer has failed, or the service that waits shall stop. (One that needs what the
+    /// writer provides would hold up the restart of the writer that it waits for.) Perhaps it is written.
     pub fn write<R: Send + 'static>(
         &self,
         ctx: &Context,
         f: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<R> + Send + 'static,
-    ) -> Result<R, Busy> {
+    ) -> Result<R, Error> {
+        let busy = || Error::new(ErrorKind::Timeout, "the writer is busy");
         let (tell, told) = bounded(1);
         let write: Write = Box::new(move |transaction| {
             let answer = f(transaction)?;
             Ok(Box::new(move || drop(tell.send(answer))))
         });
         select! {
-            send(self.queue, write) -> sent => sent.map_err(|_| Busy)?,
-            recv(ctx.stop_signal()) -> _ => return Err(Busy),
-            default(PATIENCE) => return Err(Busy),
+            send(self.writes.0, write) -> sent => sent.map_err(|_| busy())?,
+            recv(ctx.stop_signal()) -> _ => return Err(busy()),
+            default(PATIENCE) => return Err(busy()),
         }
         select! {
-            recv(told) -> answer => answer.map_err(|_| Busy),
-            recv(ctx.stop_signal()) -> _ => Err(Busy),
-            default(PATIENCE) => Err(Busy),
+            recv(told) -> answer => answer.map_err(|_| busy()),
+            recv(ctx.stop_signal()) -> _ => Err(busy()),
+            default(PATIENCE) => Err(busy()),
         }
-    }
-
-    /// How many writes wait, and how many there have been. For the watchdog.
-    pub fn progress(&self) -> (usize, usize) {
-        (self.queue.len(), self.committed.load(Ordering::Relaxed))
     }
 }
 
-/// The way to the writer, and the writer.
-pub fn writer(faults: Arc<Faults>) -> (Writes, impl Service) {
-    let (queue, waiting) = bounded(QUEUE_MAX);
-    let committed = Arc::new(AtomicUsize::new(0));
-    let writes = Writes {
-        queue,
-        committed: committed.clone(),
-    };
-    let service = move |ctx: &Context| -> ServiceResult {
-        let file = ctx.get(&DATA)?.folder.join("gateway.db");
-        let mut database = open(&file, ctx.incarnation() == 1)?;
-        ctx.provide(&STORE, Store { file: file.clone() })?;
-        loop {
-            let first = select! {
-                recv(waiting) -> write => write?,
-                recv(ctx.stop_signal()) -> _ => return Ok(()),
-            };
-            faults.strike("writer")?;
-            let tell = commit(&mut database, first, &waiting)
-                .map_err(|e| Trouble::of_database(file.display(), e))?;
-            committed.fetch_add(tell.len(), Ordering::Relaxed);
-            tell.into_iter().for_each(|tell| tell());
-        }
-    };
-    (writes, service)
+/// Commits what waits, and then says so to whoever wanted it.
+pub fn writer(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+    let file = ctx.get(&DATA)?.folder.join("gateway.db");
+    let mut database = open(&file, ctx.incarnation() == 1)?;
+    ctx.provide(&STORE, file.clone())?;
+    let waiting = &gateway.writes.1;
+    loop {
+        let first = select! {
+            recv(waiting) -> write => write?,
+            recv(ctx.stop_signal()) -> _ => return Ok(()),
+        };
+        gateway.faults.strike("writer")?;
+        let tell = commit(&mut database, first, waiting)
+            .map_err(|e| Trouble::of_database(file.display(), e))?;
+        gateway.committed.fetch_add(tell.len(), Ordering::Relaxed);
+        tell.into_iter().for_each(|tell| tell());
+    }
 }
 
 /// This write, and those that wait, in one transaction.
@@ -180,56 +130,45 @@ fn open(file: &Path, check: bool) -> Result<Connection, BoxError> {
     }
 }
 
-/// What has become of a line.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stored {
-    New,
-    /// It was there already: the device has not seen our answer.
-    Again,
-    /// So old that nobody knows whether it was there.
-    TooOld,
-}
-
 /// Stores lines, each once.
 ///
 /// # Errors
 /// SQLite's.
-pub fn insert(transaction: &Transaction<'_>, records: &[Record]) -> rusqlite::Result<Vec<Stored>> {
-    let received = now();
+pub fn insert(transaction: &Transaction<'_>, records: &[Record]) -> rusqlite::Result<Vec<Fate>> {
     let mut insert = transaction.prepare_cached(
-        "INSERT INTO lines (device, seq, metric, value, received) SELECT ?1, ?2, ?3, ?4, ?5
+        "INSERT INTO lines (device, seq, metric, value, received) SELECT ?1, ?2, ?3, ?4, unixepoch()
          WHERE ?2 > coalesce((SELECT seq FROM pruned WHERE device = ?1), -1)
          ON CONFLICT (device, seq) DO NOTHING",
     )?;
     let mut find =
         transaction.prepare_cached("SELECT 1 FROM lines WHERE device = ? AND seq = ?")?;
     let mut store = |r: &Record| {
-        if insert.execute(params![r.device, r.seq, r.metric, r.value, received])? == 1 {
-            return Ok(Stored::New);
+        if insert.execute(params![r.device, r.seq, r.metric, r.value])? == 1 {
+            return Ok(Fate::Stored);
         }
         let there = find
             .query_row(params![r.device, r.seq], |_| Ok(()))
             .optional()?;
-        Ok(there.map_or(Stored::TooOld, |()| Stored::Again))
+        Ok(there.map_or(Fate::TooOld, |()| Fate::Again))
     };
     records.iter().map(&mut store).collect()
 }
 
-/// Removes lines that were received before a time, in Unix seconds, and the oldest beyond
-/// `lines_max`: up to `at_once`, and answers how many. Remembers for each device up to which number.
+/// Removes lines that were received more than `keep_s` seconds ago, and the oldest beyond `lines_max`:
+/// up to `at_once`, and answers how many. Remembers for each device up to which number.
 ///
 /// # Errors
 /// SQLite's.
 pub fn prune(
     transaction: &Transaction<'_>,
-    before: i64,
+    keep_s: i64,
     lines_max: u32,
     at_once: u32,
 ) -> rusqlite::Result<usize> {
     let keep_from: i64 = transaction.query_row(
-        "SELECT max(coalesce((SELECT id FROM lines WHERE received >= ?1 ORDER BY id LIMIT 1), last + 1),
+        "SELECT max(coalesce((SELECT id FROM lines WHERE received >= unixepoch() - ?1 ORDER BY id LIMIT 1), last + 1),
                     last + 1 - ?2) FROM (SELECT coalesce(max(id), 0) AS last FROM lines)",
-        params![before, lines_max],
+        params![keep_s, lines_max],
         |row| row.get(0),
     )?;
     transaction.execute(
@@ -242,12 +181,4 @@ pub fn prune(
         "DELETE FROM lines WHERE id IN (SELECT id FROM lines WHERE id < ?1 ORDER BY id LIMIT ?2)",
         params![keep_from, at_once],
     )
-}
-
-/// Unix time in seconds.
-pub fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -1,63 +1,44 @@
-//! A serial line: a terminal device, or for trying things out a pseudo-terminal that looks like one.
+//! A serial line: a terminal device with a device at its other end.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
-/// How long a device may take to read its answers.
+/// How long the other end may take to send something, or to read it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// A line that is open.
+/// A line that is open. Reads and writes wait for a while.
 #[derive(Debug)]
 pub struct Terminal {
-    file: File,
-    path: PathBuf,
-    /// As long as somebody has a pseudo-terminal open, those who come and go are not its end.
-    _kept: Option<File>,
+    /// To wait for.
+    pub file: File,
 }
 
 impl Terminal {
-    /// Opens this device, raw; or makes a pseudo-terminal if it is called "pty".
+    /// Opens this device. It never becomes the controlling terminal of the process.
     ///
     /// # Errors
     /// There is none, or it is no terminal.
     pub fn open(path: &Path) -> io::Result<Terminal> {
-        if path != Path::new("pty") {
-            return Ok(Terminal {
-                file: open_raw(path)?,
-                path: path.to_owned(),
-                _kept: None,
-            });
-        }
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&ours)?;
-        unlockpt(&ours)?;
-        let path = PathBuf::from(OsStr::from_bytes(ptsname(&ours, Vec::new())?.as_bytes()));
-        let kept = open_raw(&path)?;
-        rustix::fs::fcntl_setfl(&ours, OFlags::RDWR | OFlags::NONBLOCK)?;
-        Ok(Terminal {
-            file: ours.into(),
-            path,
-            _kept: Some(kept),
-        })
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Terminal::new(open(path, flags, Mode::empty())?.into())
     }
 
-    /// What a device opens to speak to a pseudo-terminal.
-    pub fn other_end(&self) -> &Path {
-        &self.path
-    }
-
-    /// To wait for.
-    pub fn file(&self) -> &File {
-        &self.file
+    /// Has it hand on bytes as they are.
+    ///
+    /// # Errors
+    /// It is no terminal.
+    pub fn new(file: File) -> io::Result<Terminal> {
+        let mut settings = tcgetattr(&file)?;
+        settings.make_raw();
+        tcsetattr(&file, OptionalActions::Now, &settings)?;
+        fcntl_setfl(&file, fcntl_getfl(&file)? | OFlags::NONBLOCK)?;
+        Ok(Terminal { file })
     }
 
     fn wait(&self, for_what: PollFlags) -> io::Result<()> {
@@ -69,17 +50,6 @@ impl Terminal {
     }
 }
 
-/// Bytes as they are, and never the controlling terminal of the process.
-fn open_raw(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::open(path, flags, Mode::empty())?;
-    let mut settings = tcgetattr(&file)?;
-    settings.make_raw();
-    tcsetattr(&file, OptionalActions::Now, &settings)?;
-    Ok(file.into())
-}
-
-/// Waits for a while.
 impl Read for Terminal {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.wait(PollFlags::IN)?;
@@ -87,7 +57,6 @@ impl Read for Terminal {
     }
 }
 
-/// Waits for a while.
 impl Write for Terminal {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wait(PollFlags::OUT)?;

@@ -25,9 +25,9 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    /// About `what`, the text says what is wrong with it.
+    /// What is wrong with `what`, in one line.
     pub fn new(code: u8, what: impl fmt::Display, why: impl fmt::Display) -> Trouble {
-        let text = format!("{what}: {why}");
+        let text = format!("{what}: {why}").replace('\n', " ");
         Trouble { code, text }
     }
 

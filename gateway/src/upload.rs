@@ -5,24 +5,21 @@
 //! number tell it so.
 
 use std::fmt::Write as _;
-
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstay::crossbeam_channel::{Receiver, Sender, select};
-use backstay::{Context, Key, Service, ServiceResult};
-use rusqlite::{Connection, params};
+use backstay::crossbeam_channel::select;
+use backstay::{BoxError, Context, Key, ServiceResult};
+use rusqlite::{Connection, OpenFlags, params};
 
 use crate::config::UPLOAD;
-use crate::faults::Faults;
 use crate::http;
-use crate::store::{STORE, Writes};
+use crate::store::STORE;
+use crate::tree::Gateway;
 
 /// Where the peer of the demonstration is.
-pub const PEER: Key<std::net::SocketAddr> = Key::new("peer");
-
-/// Both services have both ends: neither sees it closed when the other one is stopped first.
-pub type Handover = (Sender<Batch>, Receiver<Batch>);
+pub const PEER: Key<SocketAddr> = Key::new("peer");
 
 /// Lines as they are posted.
 #[derive(Debug)]
@@ -33,55 +30,47 @@ pub struct Batch {
 }
 
 /// Hands on batch after batch, in the order of commits.
-pub fn reader(handover: Handover, faults: Arc<Faults>) -> impl Service {
-    move |ctx: &Context| -> ServiceResult {
-        let upload = ctx.get(&UPLOAD)?;
-        let database = ctx.get(&STORE)?.reader()?;
-        let mut last = database.query_row("SELECT id FROM uploaded", [], |row| row.get(0))?;
-        loop {
-            faults.strike("upload-read")?;
-            let Some(batch) = read(&database, last, upload.batch_lines.get())? else {
-                ctx.sleep(Duration::from_millis(upload.idle_ms.get().into()))?;
-                continue;
-            };
-            last = batch.last;
-            select! {
-                send(handover.0, batch) -> sent => sent?,
-                recv(ctx.stop_signal()) -> _ => return Ok(()),
-            }
+pub fn reader(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+    let upload = ctx.get(&UPLOAD)?;
+    let database =
+        Connection::open_with_flags(&*ctx.get(&STORE)?, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut last = database.query_row("SELECT id FROM uploaded", [], |row| row.get(0))?;
+    loop {
+        gateway.faults.strike("upload-read")?;
+        let Some(batch) = read(&database, last, upload.batch_lines.get())? else {
+            ctx.sleep(Duration::from_millis(upload.idle_ms.get().into()))?;
+            continue;
+        };
+        last = batch.last;
+        select! {
+            send(gateway.handover.0, batch) -> sent => sent?,
+            recv(ctx.stop_signal()) -> _ => return Ok(()),
         }
     }
 }
 
 /// Posts what it is handed, and has it noted.
-pub fn sender(handover: Handover, writes: Writes, faults: Arc<Faults>) -> impl Service {
-    move |ctx: &Context| -> ServiceResult {
-        // The configured peer, or that of the demonstration; without one it waits for either.
-        let peer = match &ctx.get(&UPLOAD)?.peer {
-            Some(peer) => peer.clone(),
-            None => ctx.get(&PEER)?.to_string(),
+pub fn sender(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+    // The configured peer, or that of the demonstration; without one it waits for either.
+    let peer = match &ctx.get(&UPLOAD)?.peer {
+        Some(peer) => peer.clone(),
+        None => ctx.get(&PEER)?.to_string(),
+    };
+    loop {
+        let batch = select! {
+            recv(gateway.handover.1) -> batch => batch?,
+            recv(ctx.stop_signal()) -> _ => return Ok(()),
         };
-        loop {
-            let batch = select! {
-                recv(handover.1) -> batch => batch?,
-                recv(ctx.stop_signal()) -> _ => return Ok(()),
-            };
-            faults.strike("upload-send")?;
-            http::post(ctx, &peer, "/lines", batch.body.as_bytes())?;
-            let noted = writes.write(ctx, move |transaction| {
-                transaction.execute("UPDATE uploaded SET id = ?1 WHERE id < ?1", [batch.last])
-            });
-            noted?;
-            ctx.set_status(format!("the peer has everything up to {}", batch.last));
-        }
+        gateway.faults.strike("upload-send")?;
+        http::post(ctx, &peer, "/lines", batch.body.as_bytes())?;
+        gateway.write(ctx, move |transaction| {
+            transaction.execute("UPDATE uploaded SET id = ?1 WHERE id < ?1", [batch.last])
+        })?;
+        ctx.set_status(format!("the peer has everything up to {}", batch.last));
     }
 }
 
-fn read(
-    database: &Connection,
-    after: i64,
-    lines_max: u32,
-) -> Result<Option<Batch>, backstay::BoxError> {
+fn read(database: &Connection, after: i64, lines_max: u32) -> Result<Option<Batch>, BoxError> {
     let mut select = database.prepare_cached(
         "SELECT id, device, seq, metric, value FROM lines WHERE id > ? ORDER BY id LIMIT ?",
     )?;

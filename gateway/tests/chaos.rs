@@ -6,8 +6,7 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use backstay::{Spec, Supervisor};
 use gateway::demo::devices::{Device, Link, Way};
-use gateway::demo::peer;
+use gateway::demo::{peer, pty::Pty};
 use gateway::terminal::Terminal;
 use gateway::upload::PEER;
 use rig::{Process, Site, wait_for};
@@ -274,8 +273,8 @@ fn chaos() {
     println!("seed {seed}");
 
     let mut site = Site::new("chaos");
-    let serial = Arc::new(Mutex::new(Terminal::open(Path::new("pty")).unwrap()));
-    site.serial = Some(serial.lock().unwrap().other_end().to_owned());
+    let line = Pty::new().unwrap();
+    site.serial = Some(line.device().to_owned());
     site.peer = Some(rig::free_port());
     let peer = Supervisor::new("peer");
     let address = format!("127.0.0.1:{}", site.peer.unwrap());
@@ -329,7 +328,7 @@ fn chaos() {
     }
     {
         let run = run.clone();
-        let connect = move || Ok(Box::new(Shared(serial.clone())) as Box<dyn Link>);
+        let connect = move || Ok(Box::new(Terminal::new(line.other_end()?)?) as Box<dyn Link>);
         devices.push((
             "serial".to_owned(),
             thread::spawn(move || {
@@ -489,7 +488,7 @@ fn chaos() {
     let everything = format!("{stored} lines of 11 devices");
     let mut arrived = String::new();
     while !arrived.contains(&everything) {
-        let now = ask_peer(site.peer.unwrap()).unwrap_or_default();
+        let now = rig::ask_peer(site.peer.unwrap()).unwrap_or_default();
         assert_ne!(
             now,
             arrived,
@@ -503,25 +502,6 @@ fn chaos() {
     let (status, said) = gateway.end();
     assert_eq!(status.code(), Some(0), "{said}");
     assert!(peer.stop().is_empty());
-}
-
-/// The serial line, which stays open.
-struct Shared(Arc<Mutex<Terminal>>);
-
-impl Read for Shared {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().read(bytes)
-    }
-}
-
-impl Write for Shared {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 fn median(rates: &[f64]) -> f64 {
@@ -541,13 +521,4 @@ fn longest_outage(samples: &[(Instant, usize)], from: Instant, to: Instant) -> D
         longest = longest.max(*at - last.0);
     }
     longest
-}
-
-/// What the peer says it has.
-fn ask_peer(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }

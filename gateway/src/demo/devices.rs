@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub enum Way {
     Tcp(SocketAddr),
     Udp(SocketAddr),
-    Serial(PathBuf),
+    /// What it has as its standard input.
+    Serial,
 }
 
 /// A connection to the gateway. A read that brings nothing in time is an error.
@@ -70,7 +71,10 @@ impl Way {
                 socket.set_read_timeout(Some(PATIENCE))?;
                 Box::new(Datagrams(socket))
             }
-            Way::Serial(path) => Box::new(Terminal::open(path)?),
+            Way::Serial => {
+                let line = io::stdin().as_fd().try_clone_to_owned()?;
+                Box::new(Terminal::new(line.into())?)
+            }
         })
     }
 }
@@ -165,11 +169,11 @@ impl Device {
     }
 }
 
-/// A process full of devices, until it is told to stop.
+/// A process full of devices, until it is told to stop. Its standard input is a serial line.
 ///
 /// # Errors
 /// As [`Supervisor::run`].
-pub fn run(tcp: SocketAddr, udp: SocketAddr, serial: PathBuf) -> Result<(), Error> {
+pub fn run(tcp: SocketAddr, udp: SocketAddr) -> Result<(), Error> {
     // A device without memory begins with the time.
     let first = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -195,10 +199,7 @@ pub fn run(tcp: SocketAddr, udp: SocketAddr, serial: PathBuf) -> Result<(), Erro
             device(Device::new(format!("valve-{n}"), first), Way::Udp(udp)),
         )?;
     }
-    app.add(
-        "boiler",
-        device(Device::new("boiler", first), Way::Serial(serial)),
-    )?;
+    app.add("boiler", device(Device::new("boiler", first), Way::Serial))?;
     app.run()
 }
 

@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,7 +38,12 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("gateway-test-{name}-{}", std::process::id()));
+        let path = {
+            static FOLDERS: AtomicUsize = AtomicUsize::new(0);
+            let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+            let name = format!("gateway-test-{name}-{}-{number}", std::process::id());
+            std::env::temp_dir().join(name)
+        };
         let _old = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Folder(path)
@@ -91,8 +97,8 @@ impl Process {
         }
     }
 
-    /// The gateway with a configuration. A file that grows too large is an error there, not its death, as
-    /// a service manager sets it up.
+    /// The gateway with a configuration. A file that would grow beyond its limit is an error there, as
+    /// on a full disk, not its death.
     pub fn gateway(config: &Path) -> Process {
         let mut command = Command::new("sh");
         command
@@ -286,6 +292,7 @@ impl Site {
     pub fn fault(&self, service: &str, what: &str) {
         let mut socket = UnixStream::connect(self.socket()).unwrap();
         writeln!(socket, "{service} {what}").unwrap();
+        socket.read_exact(&mut [0]).unwrap();
     }
 
     pub fn connect(&self) -> BufReader<TcpStream> {
@@ -305,18 +312,32 @@ impl Site {
     }
 }
 
-/// Sends lines, and reads an answer for each.
-pub fn ask(stream: &mut BufReader<TcpStream>, lines: &[u8]) -> Vec<String> {
-    stream.get_mut().write_all(lines).unwrap();
-    let wanted = lines.iter().filter(|b| **b == b'\n').count();
+/// Sends lines, and reads that many answers.
+#[track_caller]
+pub fn ask(device: &mut BufReader<TcpStream>, lines: &[u8], wanted: usize) -> Vec<String> {
+    device.get_mut().write_all(lines).unwrap();
     let mut answers = Vec::new();
     while answers.len() < wanted {
         let mut answer = String::new();
-        assert!(
-            stream.read_line(&mut answer).unwrap() > 0,
-            "closed after {answers:?}"
-        );
+        let n = device.read_line(&mut answer).unwrap();
+        assert!(n > 0, "closed after {answers:?}");
         answers.push(answer.trim_end().to_owned());
     }
     answers
+}
+
+/// What somebody at this port answers to a request.
+pub fn request(port: u16, request: &[u8]) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// What the peer says it has.
+pub fn ask_peer(port: u16) -> Option<String> {
+    let answer = request(port, b"GET / HTTP/1.1\r\n\r\n")?;
+    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }

@@ -1,7 +1,8 @@
 //! Failures on demand, for the chaos test: lines `SERVICE panic|error|hang` at a unix socket that
-//! the configuration names ([`Limits::fault_socket`](crate::config::Limits)), and usually does not.
+//! the configuration names ([`Limits::fault_socket`](crate::config::Limits)), and usually does not. Each is
+//! answered with an empty line.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use backstay::ServiceResult;
 use backstay::services::Listener;
 
 use crate::config::lock;
+use crate::tree::Gateway;
 
 /// How long a service hangs, deaf to its stop.
 const HANG: Duration = Duration::from_secs(4);
@@ -27,15 +29,17 @@ pub struct Faults {
 }
 
 /// Takes orders.
-pub fn service(socket: &Path, faults: Arc<Faults>) -> Listener {
-    Listener::unix(socket, move |stream, _ctx| {
-        for line in BufReader::new(stream).lines() {
+pub fn service(socket: &Path, gateway: Arc<Gateway>) -> Listener {
+    Listener::unix(socket, move |mut stream, _ctx| {
+        for line in BufReader::new(stream.try_clone()?).lines() {
             if let Some((service, what)) = line?.split_once(' ') {
+                let faults = &gateway.faults;
                 let mut waiting = lock(&faults.waiting);
                 waiting.push((service.to_owned(), what.to_owned()));
                 waiting.truncate(WAITING_MAX);
                 faults.count.store(waiting.len(), Ordering::Release);
             }
+            stream.write_all(b"\n")?;
         }
         Ok(())
     })
@@ -57,6 +61,7 @@ impl Faults {
         let (_, what) = waiting.remove(at);
         self.count.store(waiting.len(), Ordering::Release);
         drop(waiting);
+        println!("fault: {service} {what}");
         match what.as_str() {
             "panic" => panic!("ordered"),
             "hang" => std::thread::sleep(HANG),
