@@ -272,6 +272,16 @@ impl Machine {
         }
     }
 
+    /// Whether a restart of several starts it again. That it is in one alone doesn't mean that: it may be
+    /// stopped there for another reason, after those that use what it provides.
+    pub(super) fn starts_with_others(&self, id: ChildId) -> bool {
+        let Some(child) = self.children.get(&id) else {
+            return false;
+        };
+        let wave = child.wave.and_then(|wave| self.waves.get(&wave));
+        wave.is_some_and(|wave| wave.members.contains_key(&child.rank))
+    }
+
     /// A member failed before it was asked: that is no second failure, but its delay counts.
     pub(super) fn delay_wave(&mut self, id: ChildId, until: Moment) {
         let rank = self.rank(id);
