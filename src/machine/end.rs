@@ -190,7 +190,9 @@ impl Machine {
             Directive::Restart(_) => fate,
         };
         let fate = if goes { Fate::Remove } else { fate };
-        if early && !fate.may_start() && self.mode == Mode::Running {
+        // One that waits for an input is not over.
+        let over = !fate.may_start() && fate != Fate::Park;
+        if early && over && self.mode == Mode::Running {
             out.push(Command::EndedEarly { id });
         }
         self.settle_or_wait(id, fate, end, out);

@@ -2,7 +2,8 @@
 
 use super::graph::{assert_incarnations, linked, needy, provider, providing};
 use super::harness::{HOUR, Stops, World, config, policy, secs};
-use crate::machine::message::{Config, Input, Outcome, Policy, Verdict};
+use crate::exit::Exit;
+use crate::machine::message::{Command, Config, Input, Outcome, Policy, Verdict};
 use crate::machine::policy::{AutoShutdown, Backoff, Exceeded, Limit, Restart};
 
 fn pausing() -> Limit {
@@ -134,4 +135,15 @@ fn failure_before_an_ordered_stop_is_not_counted() {
         w.run_out();
         assert_eq!((w.failures().len(), w.blamed()), (1, vec![]));
     }
+}
+
+#[test]
+fn missing_as_the_answer_to_a_restart_is_no_early_end() {
+    let c = linked(policy(), &["own"], &[], &["k"]);
+    let mut w = World::running(config(), &[("p", provider(policy())), ("c", c)]);
+    w.stops("c", Stops::After(secs(0), Outcome::Exit(Exit::Missing)));
+    w.provides("p", "k");
+    assert_incarnations(&w, &[("c", 2)]);
+    let mut log = w.log().iter();
+    assert!(!log.any(|(_, c)| matches!(c, Command::EndedEarly { .. })));
 }
