@@ -5,12 +5,27 @@ use super::harness::{HOUR, Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::message::{Command, Config, Input, Outcome, Policy, Verdict};
 use crate::machine::policy::{AutoShutdown, Backoff, Exceeded, Limit, Restart};
+use crate::report::State;
 
 fn pausing() -> Limit {
     Limit::window(0, HOUR).then(Exceeded::Pause {
         time: secs(15),
         jitter: 0.0,
     })
+}
+
+fn grouped(policy: Policy) -> Policy {
+    Policy {
+        group: Some("g".into()),
+        ..policy
+    }
+}
+
+fn on_failure(policy: Policy) -> Policy {
+    Policy {
+        restart: Restart::OnFailure,
+        ..policy
+    }
 }
 
 /// Provides `k` when it starts; not ready in time, since it never provides `l`.
@@ -146,4 +161,43 @@ fn missing_as_the_answer_to_a_restart_is_no_early_end() {
     assert_incarnations(&w, &[("c", 2)]);
     let mut log = w.log().iter();
     assert!(!log.any(|(_, c)| matches!(c, Command::EndedEarly { .. })));
+}
+
+#[test]
+fn group_goes_along_when_the_provider_of_one_is_done() {
+    let services = [
+        ("p", on_failure(provider(policy()))),
+        ("c", grouped(needy(policy()))),
+        ("mate", grouped(policy())),
+    ];
+    let mut w = providing(config(), &services);
+    w.ends("p", Outcome::Ok);
+    assert_eq!(w.view("c").state, State::Waiting);
+    assert_incarnations(&w, &[("p", 1), ("c", 1), ("mate", 2)]);
+}
+
+#[test]
+fn provider_that_is_done_is_not_brought_back_by_its_users_group() {
+    let services = [
+        ("p", grouped(on_failure(provider(policy())))),
+        ("c", linked(policy(), &["l"], &["k"], &[])),
+        ("d", grouped(linked(policy(), &[], &["l"], &[]))),
+    ];
+    let mut w = providing(config(), &services);
+    w.ends("p", Outcome::Ok);
+    assert_incarnations(&w, &[("p", 1), ("c", 1), ("d", 1)]);
+    assert_eq!(w.view("p").state, State::Done);
+}
+
+#[test]
+fn user_at_rest_does_not_take_its_group_along() {
+    let services = [
+        ("p", provider(policy())),
+        ("c", grouped(needy(policy()))),
+        ("mate", grouped(policy())),
+    ];
+    let mut w = providing(config(), &services);
+    w.stop_service("c");
+    w.fails("p");
+    assert_incarnations(&w, &[("p", 2), ("c", 1), ("mate", 1)]);
 }
