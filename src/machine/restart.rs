@@ -140,6 +140,7 @@ impl Machine {
             if !wave.members.contains_key(&rank) {
                 let cohort = wave.new_cohort(Moment::START, false);
                 wave.members.insert(rank, cohort);
+                wave.tidy();
             }
         }
     }
@@ -230,6 +231,7 @@ impl Machine {
                 wave.absorb(old);
             }
         }
+        wave.tidy();
         for rank in wave.stop.keys().chain(wave.members.keys()) {
             if let Some(child) = self.children.get_mut(&rank.id) {
                 child.wave = Some(id);

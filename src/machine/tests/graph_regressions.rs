@@ -201,3 +201,24 @@ fn user_at_rest_does_not_take_its_group_along() {
     w.fails("p");
     assert_incarnations(&w, &[("p", 2), ("c", 1), ("mate", 1)]);
 }
+
+#[test]
+fn restarts_that_merge_leave_nothing_behind() {
+    let cohorts = |w: &World| w.machine.waves.values().map(|w| w.cohorts.len()).sum();
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::Hangs);
+    let mut most: usize = 0;
+    for _ in 0..100 {
+        w.restart_service("p");
+        most = most.max(cohorts(&w));
+    }
+    for _ in 0..100 {
+        w.stop_service("p");
+        w.start_service("p");
+        most = most.max(cohorts(&w));
+    }
+    assert!(most < 20, "{most} cohorts of two services");
+    w.run_out();
+    assert_eq!(w.view("p").incarnation, 2);
+}
