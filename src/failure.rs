@@ -317,7 +317,8 @@ impl serde::Serialize for Failure {
 /// How many frames of a panic's stack are kept.
 pub const TRACE_FRAMES_MAX: usize = 64;
 
-/// The stack of a panic: addresses, made into names only when it is formatted.
+/// The stack of a panic: addresses, made into names only when it is formatted. In a service it ends
+/// where its `run` was called.
 ///
 /// The first formatting in a process reads its debug information, which takes about 100 ms and
 /// some tens of MiB; the memory is given back afterwards. A stripped binary gives addresses only.

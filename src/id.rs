@@ -1,6 +1,8 @@
 //! Identities: which supervisor, which service, and what a name may look like.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind};
@@ -39,6 +41,31 @@ impl SupervisorId {
 /// A service within its supervisor, numbered in order of adding.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct ChildId(pub(crate) u64);
+
+/// A map by service. The ids are counted, not chosen by anybody, so that they need no hash that resists
+/// an attack.
+pub(crate) type ChildMap<V> = HashMap<ChildId, V, BuildHasherDefault<ChildHasher>>;
+
+/// Spreads a counter over all bits.
+#[derive(Default)]
+pub(crate) struct ChildHasher(u64);
+
+impl Hasher for ChildHasher {
+    fn write_u64(&mut self, n: u64) {
+        // 2^64 divided by the golden ratio.
+        self.0 = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(self.0 ^ u64::from(byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A name is 1 to [`NAME_BYTES_MAX`] bytes without a dot (the separator of paths), white space or
 /// control characters.

@@ -40,12 +40,13 @@
 //! | [stopping](#stopping) | [`Context`], [`OnStop`], [`Stopping`], [`StopCause`], [`StopReport`], [`StopOrder`] |
 //! | [failures and limits](#failures-and-limits) | [`Failure`], [`Errors`], [`Restart`], [`Limit`], [`Exceeded`], [`Backoff`], [`PanicPolicy`] |
 //! | [restarting together](#restarting-together) | [`Strategy`], [`Spec::group`] |
+//! | [services that need each other](#services-that-need-each-other) | [`Key`], [`Spec::needs`], [`Context::provide`], [`Missing`], [`KeyReport`] |
 //! | [trees](#trees) | [`Supervisor`], [`SupervisorBuilder`], [`AutoShutdown`], [`ServiceId`] |
 //! | [observing](#observing) | [`Event`], [`Events`], [`Report`], [`ServiceReport`], [`State`], [`End`] |
 //! | [guarantees and their limits](#guarantees-and-their-limits) | [`Unstopped`], [`MAX_SERVICES`] |
 //! | [the panic hook](#the-panic-hook) | [`SupervisorBuilder::quiet_panics`], [`Trace`] |
 //! | [ready services](services) | module [`services`] |
-//! | [features](#features) | `backtrace`, `signals`, `serde` |
+//! | [features](#features) | `backtrace`, `net`, `process`, `signals`, `serde` |
 //! | errors of the API | [`Error`], [`ErrorKind`], [`NotReady`] |
 //!
 //! # Services
@@ -189,6 +190,67 @@
 //! # Ok::<(), backstay::Error>(())
 //! ```
 //!
+//! # Services that need each other
+//!
+//! A [`Key`] is the name and the type of a value that one service [provides](Spec::provides) and
+//! others [need](Spec::needs) or [want](Spec::wants), as in juju's dependency engine. A wrong type
+//! does not compile. From the keys follows the order of starting and stopping, in whatever order
+//! services are added, and who restarts with whom:
+//!
+//! | the value | who needs it | who wants it |
+//! |---|---|---|
+//! | is not there yet | waits; the report says for what, and who is to blame | runs without it |
+//! | comes | starts | starts anew with it |
+//! | is provided again | starts anew | starts anew |
+//! | goes, because its provider ends | is stopped, and waits until it is back | starts anew without it |
+//!
+//! Who depends on a value, also over others in between, is stopped before its provider is asked to,
+//! and starts anew once, on however many paths it depends on it. That is no failure and no matter of
+//! the [`Limit`]. [`Context::get`] hands out what was there at the start of the incarnation; with `?`
+//! it parks the service until an input changes. [`Supervisor::get`] waits for a value from outside.
+//!
+//! ```
+//! use backstay::{Context, Key, Spec, Supervisor};
+//! use std::time::Duration;
+//!
+//! const POOL: Key<Vec<&str>> = Key::new("pool");
+//!
+//! let app = Supervisor::new("app");
+//! let mut events = app.subscribe(64);
+//! app.add_all([
+//!     Spec::new("web", |ctx: &Context| {
+//!         let pool = ctx.get(&POOL)?; // it is there, since the service needs it
+//!         ctx.set_status(format!("with {} connections", pool.len()));
+//!         ctx.wait_stop();
+//!         Ok(())
+//!     })
+//!     .needs(&POOL),
+//!     Spec::new("database", |ctx: &Context| {
+//!         ctx.provide(&POOL, vec!["first", "second"])?;
+//!         ctx.wait_stop();
+//!         Ok(())
+//!     })
+//!     .provides(&POOL),
+//!     Spec::new("clock", |ctx: &Context| Ok(ctx.sleep(Duration::MAX)?)),
+//! ])?;
+//! app.start()?;
+//! app.wait_ready(Duration::from_secs(5))?;
+//!
+//! // What needs the database restarts with it, and nobody else does.
+//! app.restart_service(app.id("database").unwrap())?;
+//! assert!(events.any(|event| event.path() == "app.web" && event.incarnation() == 2));
+//! assert_eq!(app.report().find("app.clock").unwrap().incarnation(), 1);
+//! # assert!(app.stop().is_empty());
+//! # Ok::<(), backstay::Error>(())
+//! ```
+//!
+//! A key has one provider, and is known in one supervisor; what is below that hands values down
+//! itself. Circles are refused when services are added, with the names along them.
+//! [`add_all`](Supervisor::add_all) also refuses what nobody provides; after
+//! [`add_spec`](Supervisor::add_spec) it waits. [`Report::to_dot`] and [`Report::to_mermaid`] draw the
+//! graph. With [`bounce_delay`](SupervisorBuilder::bounce_delay) changes that follow each other cause
+//! one restart. [`Spec::fatal_if`] and [`Spec::map_failure`] judge failures, as juju's filters do.
+//!
 //! # Trees
 //!
 //! A supervisor is a service, so it can be added to another one. Its failures are contained: when
@@ -224,7 +286,7 @@
 //!
 //! * [`Supervisor::report`] is the tree now: states, since when, counts, last failures, status
 //!   texts. It reads what was published and asks no supervisor, so it answers while everything
-//!   hangs. Its `Display` draws the tree.
+//!   hangs. Its `Display` draws the tree, [`to_dot`](Report::to_dot) the graph.
 //! * [`Supervisor::subscribe`] is a bounded queue of [`Event`]s; what does not fit is dropped and
 //!   counted. [`SupervisorBuilder::on_event`] calls an observer for each, on a thread of the tree
 //!   for that purpose: it may be slow, and may call everything.
@@ -286,7 +348,9 @@
 //! | feature | default | |
 //! |---|---|---|
 //! | `backtrace` | yes | panics carry the addresses of their stack; without it [`Failure::backtrace`] is `None` |
-//! | `signals` | yes | [`Supervisor::run`]: until SIGINT or SIGTERM (unix) |
+//! | `net` | yes | `services::Listener`: accepts connections |
+//! | `process` | yes | `services::Command`: a child process as a service (unix) |
+//! | `signals` | yes | `Supervisor::run`: until SIGINT or SIGTERM, with functions for other signals (unix) |
 //! | `serde` | no | `Serialize` for reports, events, failures and ends |
 //!
 //! The oldest compiler that builds it is Rust 1.85. A newer one is asked for only in a minor

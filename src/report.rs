@@ -6,6 +6,14 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::key::KeyReport;
+use tree::short;
+
+mod dot;
+mod drawing;
+mod mermaid;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 /// What a service or a supervisor is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -83,7 +91,8 @@ impl fmt::Display for State {
 /// A supervisor and everything below it, at one moment.
 ///
 /// Each entry is consistent in itself; entries of different services may be some microseconds
-/// apart. `Display` draws the tree.
+/// apart. `Display` draws the tree; [`to_dot`](Report::to_dot) and [`to_mermaid`](Report::to_mermaid) draw
+/// the graph of who depends on whom.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -95,11 +104,9 @@ pub struct Report {
 
 /// One service of a [`Report`].
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct ServiceReport {
-    pub(crate) name: Arc<str>,
-    pub(crate) path: Arc<str>,
+    pub(crate) place: Arc<Place>,
     pub(crate) state: State,
     pub(crate) incarnation: u64,
     pub(crate) in_state: Duration,
@@ -111,9 +118,42 @@ pub struct ServiceReport {
     pub(crate) last_failure: Option<Failure>,
     pub(crate) status: Option<Arc<str>>,
     pub(crate) waiting_for: Option<Arc<str>>,
+    pub(crate) keys: Box<[KeyReport]>,
+    pub(crate) services: Box<[ServiceReport]>,
+}
+
+/// Where a service is in its tree. One for all reports of a service: a report of thousands has little
+/// to copy then.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) name: Arc<str>,
+    pub(crate) path: Arc<str>,
     pub(crate) thread_name: Arc<str>,
-    pub(crate) keys: Vec<KeyReport>,
-    pub(crate) services: Vec<ServiceReport>,
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for ServiceReport {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+        let mut s = serializer.serialize_struct("ServiceReport", 16)?;
+        s.serialize_field("name", &self.place.name)?;
+        s.serialize_field("path", &self.place.path)?;
+        s.serialize_field("state", &self.state)?;
+        s.serialize_field("incarnation", &self.incarnation)?;
+        s.serialize_field("in_state", &self.in_state)?;
+        s.serialize_field("next_start", &self.next_start)?;
+        s.serialize_field("starts", &self.starts)?;
+        s.serialize_field("failures", &self.failures)?;
+        s.serialize_field("panics", &self.panics)?;
+        s.serialize_field("stop_timeouts", &self.stop_timeouts)?;
+        s.serialize_field("last_failure", &self.last_failure)?;
+        s.serialize_field("status", &self.status)?;
+        s.serialize_field("waiting_for", &self.waiting_for)?;
+        s.serialize_field("thread_name", &self.place.thread_name)?;
+        s.serialize_field("keys", &self.keys)?;
+        s.serialize_field("services", &self.services)?;
+        s.end()
+    }
 }
 
 impl Report {
@@ -156,13 +196,13 @@ impl ServiceReport {
     /// The name it was added under.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.place.name
     }
 
     /// The names from the root down to it, joined with dots.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.path
+        &self.place.path
     }
 
     /// What it is doing.
@@ -235,7 +275,7 @@ impl ServiceReport {
     /// The name of its thread: the last 15 bytes of its path, which is what the kernel keeps.
     #[must_use]
     pub fn thread_name(&self) -> &str {
-        &self.thread_name
+        &self.place.thread_name
     }
 
     /// The keys that it declares: first what it provides, then what it needs, then what it wants.
@@ -248,93 +288,6 @@ impl ServiceReport {
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
         &self.services
-    }
-}
-
-impl fmt::Display for Report {
-    /// A line a service: tree, path, state, since when, and what is worth knowing.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.path, self.state)?;
-        branches(f, &self.services, "")
-    }
-}
-
-impl fmt::Display for ServiceReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.line(f)?;
-        branches(f, &self.services, "")
-    }
-}
-
-impl ServiceReport {
-    fn line(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} ({}) for {}",
-            self.path,
-            self.state,
-            short(self.in_state)
-        )?;
-        if let Some(next) = self.next_start {
-            write!(f, ", next start in {}", short(next))?;
-        }
-        if let Some(reason) = &self.waiting_for {
-            write!(f, ", waiting for {reason}")?;
-        }
-        if self.incarnation > 1 {
-            write!(f, ", incarnation {}", self.incarnation)?;
-        }
-        if self.failures > 0 {
-            write!(f, ", {}", counted(self.failures, "failure"))?;
-        }
-        if self.panics > 0 {
-            write!(f, " ({})", counted(self.panics, "panic"))?;
-        }
-        if self.stop_timeouts > 0 {
-            write!(f, ", {}", counted(self.stop_timeouts, "stop timeout"))?;
-        }
-        if let Some(failure) = &self.last_failure {
-            write!(f, ", last: {}", failure.message())?;
-            if let Some(location) = failure.unsaid_location() {
-                write!(f, " at {location}")?;
-            }
-        }
-        if let Some(status) = &self.status {
-            write!(f, " - {status}")?;
-        }
-        Ok(())
-    }
-}
-
-/// Draws the services below a line that was written already, each after a line break.
-fn branches(f: &mut fmt::Formatter<'_>, services: &[ServiceReport], indent: &str) -> fmt::Result {
-    for (i, service) in services.iter().enumerate() {
-        let last = i + 1 == services.len();
-        write!(f, "\n{indent}{}", if last { "└─ " } else { "├─ " })?;
-        service.line(f)?;
-        branches(
-            f,
-            &service.services,
-            &format!("{indent}{}", if last { "   " } else { "│  " }),
-        )?;
-    }
-    Ok(())
-}
-
-/// "1 failure", "2 failures".
-fn counted(n: u32, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
-}
-
-/// A duration as a person says it: "350ms", "12s", "3m 20s", "2h 5m", "4d 3h".
-fn short(d: Duration) -> String {
-    let s = d.as_secs();
-    match s {
-        0 => format!("{}ms", d.as_millis()),
-        1..60 => format!("{s}s"),
-        60..3_600 => format!("{}m {}s", s / 60, s % 60),
-        3_600..86_400 => format!("{}h {}m", s / 3_600, s % 3_600 / 60),
-        _ => format!("{}d {}h", s / 86_400, s % 86_400 / 3_600),
     }
 }
 

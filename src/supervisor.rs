@@ -11,7 +11,7 @@ use crate::driver::board::Entry;
 use crate::driver::body::split;
 use crate::driver::core::{Core, Ended, Role};
 use crate::driver::request::{Ask, NewService};
-use crate::driver::view::{Lookup, Readiness, look_up, readiness, report_below};
+use crate::driver::view::{Lookup, Readiness, ReadyWatch, look_up, readiness, report_below};
 use crate::driver::{mark, run_nested, run_root, start_root};
 use crate::error::{Error, ErrorKind, NotReady, ServiceResult};
 use crate::event::StopCause;
@@ -289,7 +289,7 @@ impl Supervisor {
         };
         let mut had_provider = false;
         loop {
-            let seen = self.core.board.pulse_count();
+            let seen = self.core.board.last_pulse();
             let never = match look_up(&self.core, key.declared(), &mut had_provider) {
                 Lookup::There(value) => match key::unwrap(&value) {
                     Some(value) => return Ok(value),
@@ -344,7 +344,7 @@ impl Supervisor {
         Report {
             path,
             state,
-            services,
+            services: services.into_vec(),
         }
     }
 
@@ -387,33 +387,35 @@ impl Supervisor {
             caller.life.on_stop_wake(Arc::downgrade(&waker));
         }
         let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
+        let mut watch = ReadyWatch::default();
         loop {
-            let seen = self.core.board.pulse_count();
-            let path = self.path();
-            let found = readiness(&self.core, &path);
-            let refused = |why: &str, missing| {
-                let why = why.to_owned();
-                Err(NotReady {
-                    path: path.clone(),
-                    why,
-                    missing,
-                })
+            let seen = self.core.board.last_pulse();
+            let found = watch.look(&self.core, seen);
+            let is_over = stopping();
+            let found = match found {
+                None | Some(Readiness::NotYet(_) | Readiness::NotStarted(_)) => {
+                    if !is_over && self.core.board.wait_pulse(seen, deadline, stopping) {
+                        continue;
+                    }
+                    readiness(&self.core, &self.path())
+                }
+                Some(found) => found,
             };
             let (why, missing) = match found {
                 Readiness::Ready => return Ok(()),
-                Readiness::EndedEarly(missing) => {
-                    return refused("ended before it was ready", missing);
+                Readiness::EndedEarly(missing) => ("ended before it was ready", missing),
+                Readiness::Stopping(missing) => ("it stops or has stopped", missing),
+                Readiness::NotStarted(missing) | Readiness::NotYet(missing) if is_over => {
+                    ("the service that waits is asked to stop", missing)
                 }
-                Readiness::Stopping(missing) => return refused("it stops or has stopped", missing),
                 Readiness::NotStarted(missing) => ("it was not started", missing),
                 Readiness::NotYet(missing) => ("missing", missing),
             };
-            if stopping() {
-                return refused("the service that waits is asked to stop", missing);
-            }
-            if !self.core.board.wait_pulse(seen, deadline, stopping) {
-                return refused(why, missing);
-            }
+            return Err(NotReady {
+                path: self.path(),
+                why: why.to_owned(),
+                missing,
+            });
         }
     }
 

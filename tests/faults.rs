@@ -11,5 +11,7 @@ mod api;
 mod hangs;
 #[path = "faults/panics.rs"]
 mod panics;
+#[path = "faults/quiet.rs"]
+mod quiet;
 #[path = "faults/states.rs"]
 mod states;

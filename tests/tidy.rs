@@ -317,6 +317,9 @@ fn the_rule_of_the_levels_can_fail() {
         complaints("machine/end.rs", "use super::{Machine, child::Child};"),
         0
     );
+    let deep = "machine/tests/mod.rs";
+    assert_eq!(complaints(deep, "use super::super::driver::Core;"), 1);
+    assert_eq!(complaints(deep, "use super::harness::Rig;"), 0);
     // An exception holds for one file and one name.
     assert_eq!(
         complaints("service.rs", "use crate::supervisor::Supervisor;"),
@@ -512,22 +515,13 @@ fn paths_from_root(path: &str, text: &str) -> Vec<(usize, String)> {
     for at in find(&tokens, "crate::") {
         tree(&tokens, at + 3, "", &mut paths);
     }
-    // `super` of a file right under the root, or of a folder's mod.rs, is the root; so is `super::super`
-    // of any other file in a folder.
-    let from_super = if path.ends_with("/mod.rs") || !path.contains('/') {
-        "super::"
-    } else {
-        "super::super::"
-    };
-    for at in find(&tokens, from_super) {
+    // As many of them as the file's module is deep lead to the root; a folder's mod.rs is as deep as the folder.
+    let depth = path.matches('/').count() + usize::from(!path.ends_with("/mod.rs"));
+    let from_super = "super::".repeat(depth);
+    for at in find(&tokens, &from_super) {
         let begins = at == 0 || tokens[at - 1].text != ":";
         if begins {
-            tree(
-                &tokens,
-                at + from_super.matches("::").count() * 3,
-                "",
-                &mut paths,
-            );
+            tree(&tokens, at + depth * 3, "", &mut paths);
         }
     }
     paths

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::core::Core;
 use super::limits;
 use super::run::Run;
-use super::start::{answer_of, thread_name};
+use super::start::answer_of;
 use crate::context::{Context, Incarnation};
 use crate::error::{Error, ErrorKind, Never};
 use crate::event::StopCause;
@@ -79,7 +79,7 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
     let run = Run::below(core.clone(), claimed, context);
     let (core, incarnation) = (core.clone(), context.incarnation.clone());
     std::thread::Builder::new()
-        .name(thread_name(&home.path))
+        .name(home.thread_name.to_string())
         .spawn(move || {
             if let Err(error) = answer_of(&core, run.run()) {
                 incarnation.below.lock().failed = Some(error);

@@ -1,7 +1,8 @@
 //! What a supervisor publishes: its services' cells in order, and what is waited for. Written by
 //! the supervisor, read by everybody, and never locked while something is formatted.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -19,19 +20,31 @@ pub const EARLY_ENDS_MAX: usize = 16;
 /// How many ends of removed services are remembered, for who waits for them late.
 pub const REMOVED_ENDS_MAX: usize = 256;
 
+/// How many services are looked at in one go.
+const AT_A_TIME: usize = 64;
+
 pub(crate) struct Board {
     data: Mutex<BoardData>,
     /// How many services are [entering](crate::link::cell::CellData::entering): missing, beside those
     /// that the machine knows of. Raised before it is published that nobody is missing any more.
     entering: AtomicUsize,
     /// Counts what `wait_ready` looks at; changes of anything below count, too.
-    pulse: Mutex<u64>,
+    pulse: Mutex<Pulse>,
     pulsed: Condvar,
+}
+
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Pulse {
+    count: u64,
+    /// How many told of a service that was over before it was ready.
+    pub(crate) early_ends: u64,
 }
 
 struct BoardData {
     state: State,
     entries: BTreeMap<ChildId, Entry>,
+    /// Those of them that are supervisors or run one.
+    nested: BTreeSet<ChildId>,
     names: HashMap<Arc<str>, ChildId>,
     providers: HashMap<&'static str, ChildId>,
     /// How many services are expected to be up and aren't.
@@ -54,6 +67,7 @@ impl Board {
             data: Mutex::new(BoardData {
                 state: State::Waiting,
                 entries: BTreeMap::new(),
+                nested: BTreeSet::new(),
                 names: HashMap::new(),
                 providers: HashMap::new(),
                 missing: 0,
@@ -61,7 +75,7 @@ impl Board {
                 removed_ends: VecDeque::new(),
             }),
             entering: AtomicUsize::new(0),
-            pulse: Mutex::new(0),
+            pulse: Mutex::default(),
             pulsed: Condvar::new(),
         }
     }
@@ -73,6 +87,9 @@ impl Board {
             data.names.insert(entry.cell.name.clone(), id);
             for key in entry.cell.provides() {
                 data.providers.insert(key.name, id);
+            }
+            if entry.nested.is_some() {
+                data.nested.insert(id);
             }
             data.entries.insert(id, entry);
         }
@@ -87,6 +104,7 @@ impl Board {
             return (None, None);
         };
         data.names.remove(&entry.cell.name);
+        data.nested.remove(&id);
         for key in entry.cell.provides() {
             data.providers.remove(key.name);
         }
@@ -103,11 +121,14 @@ impl Board {
     /// Shows a supervisor below a service, or no longer. The one before is for the caller to drop:
     /// it may be the last reference to a tree with values of the user's.
     pub(crate) fn set_nested(&self, id: ChildId, nested: Option<Supervisor>) -> Option<Supervisor> {
-        let mut data = self.data.lock();
-        match data.entries.get_mut(&id) {
-            Some(entry) => std::mem::replace(&mut entry.nested, nested),
-            None => None,
-        }
+        let mut guard = self.data.lock();
+        let data = &mut *guard;
+        let entry = data.entries.get_mut(&id)?;
+        match nested {
+            Some(_) => data.nested.insert(id),
+            None => data.nested.remove(&id),
+        };
+        std::mem::replace(&mut entry.nested, nested)
     }
 
     pub(crate) fn id(&self, name: &str) -> Option<ChildId> {
@@ -134,9 +155,37 @@ impl Board {
             .map(|(_, end)| end.clone())
     }
 
-    pub(crate) fn entries(&self) -> (State, Vec<Entry>) {
-        let data = self.data.lock();
-        (data.state, data.entries.values().cloned().collect())
+    /// Calls `look` with each of its services, in order of adding; not under the lock, and with a few
+    /// at a time, so that a cell is looked at while it is at hand.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Entry)) {
+        let mut first = Some(ChildId(0));
+        let mut few = Vec::with_capacity(AT_A_TIME);
+        while let Some(from) = first {
+            let data = self.data.lock();
+            let some = data.entries.range(from..).take(AT_A_TIME);
+            // Counting references waits for one cell after the other to come from memory. Merely read
+            // before, they come all together.
+            black_box(some.fold(0, |read, (_, e)| read ^ e.cell.touch()));
+            let mut entries = data.entries.range(from..);
+            few.extend(entries.by_ref().take(AT_A_TIME).map(|(_, e)| e.clone()));
+            first = entries.next().map(|(id, _)| *id);
+            drop(data);
+            few.iter().for_each(&mut look);
+            few.clear();
+        }
+    }
+
+    /// How many services there are.
+    pub(crate) fn len(&self) -> usize {
+        self.data.lock().entries.len()
+    }
+
+    /// The supervisors directly below it, each with the service that it is or that runs it.
+    fn nested_in(data: &BoardData) -> Vec<Entry> {
+        let nested = data.nested.iter();
+        nested
+            .filter_map(|id| data.entries.get(id).cloned())
+            .collect()
     }
 
     pub(crate) fn state(&self) -> State {
@@ -185,21 +234,41 @@ impl Board {
             state: data.state,
             missing: data.missing + self.entering.load(Ordering::Acquire),
             early_ends: data.early_ends.clone(),
-            nested: data
-                .entries
-                .values()
-                .filter(|e| e.nested.is_some())
-                .cloned()
-                .collect(),
+            nested: Board::nested_in(&data),
+        }
+    }
+
+    /// The same for a short look.
+    pub(crate) fn outlook(&self) -> Outlook {
+        let data = self.data.lock();
+        let missing = data.missing + self.entering.load(Ordering::Acquire);
+        match data.state {
+            State::Running | State::Paused if missing > 0 => Outlook::Missing,
+            State::Running | State::Paused => Outlook::Complete(Board::nested_in(&data)),
+            State::Waiting
+            | State::Starting
+            | State::Ready
+            | State::Backoff
+            | State::Stopping
+            | State::Stopped
+            | State::Done
+            | State::GivenUp
+            | State::Abandoned => Outlook::Other,
         }
     }
 
     pub(crate) fn pulse(&self) {
-        *self.pulse.lock() += 1;
+        self.pulse.lock().count += 1;
         self.pulsed.notify_all();
     }
 
-    pub(crate) fn pulse_count(&self) -> u64 {
+    /// A service here or below was over before it was ready.
+    pub(crate) fn pulse_early_end(&self) {
+        self.pulse.lock().early_ends += 1;
+        self.pulse();
+    }
+
+    pub(crate) fn last_pulse(&self) -> Pulse {
         *self.pulse.lock()
     }
 
@@ -207,23 +276,33 @@ impl Board {
     /// the deadline is there.
     pub(crate) fn wait_pulse(
         &self,
-        seen: u64,
+        seen: Pulse,
         deadline: Option<std::time::Instant>,
         give_up: impl Fn() -> bool,
     ) -> bool {
         let mut pulse = self.pulse.lock();
-        while *pulse == seen && !give_up() {
+        while pulse.count == seen.count && !give_up() {
             match deadline {
                 None => self.pulsed.wait(&mut pulse),
                 Some(at) => {
                     if self.pulsed.wait_until(&mut pulse, at).timed_out() {
-                        return *pulse != seen;
+                        return pulse.count != seen.count;
                     }
                 }
             }
         }
         true
     }
+}
+
+/// What a short look at a supervisor tells.
+pub(crate) enum Outlook {
+    /// It runs, and a service of its own is missing.
+    Missing,
+    /// It runs, and none is; these are the supervisors below.
+    Complete(Vec<Entry>),
+    /// It doesn't run yet, or no longer.
+    Other,
 }
 
 pub(crate) struct Readiness {

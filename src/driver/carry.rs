@@ -297,7 +297,7 @@ impl Run {
             Some(_) | None => Arc::from("it ended before it was ready"),
         };
         self.core.board.add_early_end(home.path.clone(), why);
-        self.core.pulse();
+        self.core.pulse_early_end();
     }
 
     fn abort(&self, id: ChildId) {

@@ -475,10 +475,19 @@ impl Core {
 
     /// Tells everybody who waits for readiness here or above to look again.
     pub(crate) fn pulse(&self) {
-        self.board.pulse();
+        self.each_up(Board::pulse);
+    }
+
+    /// The same for a service that was over before it was ready.
+    pub(crate) fn pulse_early_end(&self) {
+        self.each_up(Board::pulse_early_end);
+    }
+
+    fn each_up(&self, f: impl Fn(&Board)) {
+        f(&self.board);
         let mut next = self.parent();
         while let Some(core) = next {
-            core.board.pulse();
+            f(&core.board);
             next = core.parent();
         }
     }

@@ -1,6 +1,5 @@
 //! The machine together with what the driver has for each service.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -14,7 +13,7 @@ use super::thread::Seat;
 use crate::context::{Home, Incarnation};
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
-use crate::id::{ChildId, ServiceId};
+use crate::id::{ChildId, ChildMap, ServiceId};
 use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
@@ -27,7 +26,7 @@ use crate::supervisor::Supervisor;
 
 pub(crate) struct Engine {
     pub(crate) machine: Machine,
-    pub(crate) slots: HashMap<ChildId, Slot>,
+    pub(crate) slots: ChildMap<Slot>,
     /// One channel over all runs: an abandoned thread of an earlier one tells its end to the next.
     pub(crate) facts: (Sender<Fact>, Receiver<Fact>),
 }
@@ -96,7 +95,7 @@ impl Engine {
     pub(crate) fn new(machine: Machine) -> Engine {
         Engine {
             machine,
-            slots: HashMap::new(),
+            slots: ChildMap::default(),
             facts: unbounded(),
         }
     }

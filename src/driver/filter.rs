@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use super::panic::guarded;
+use super::panic::guarded_as;
 use super::thread::parts;
 use crate::context::Incarnation;
 use crate::error::{BoxError, SOURCE_DEPTH_MAX, ServiceResult};
@@ -19,15 +19,15 @@ pub(super) fn map_failure(
     map: &MapFailure,
     error: BoxError,
 ) -> (ServiceResult, String) {
+    let home = &incarnation.home;
     let tell = |what, panic: &str| {
-        let home = &incarnation.home;
         home.emit_hook_panic(incarnation.number, what, panic);
     };
-    let text = guarded(|| error.to_string()).unwrap_or_else(|panic| {
+    let text = guarded_as(home.quiet, || error.to_string()).unwrap_or_else(|panic| {
         tell("display", &panic);
         "an error whose text panicked".to_owned()
     });
-    let result = guarded(|| map(error)).unwrap_or_else(|panic| {
+    let result = guarded_as(home.quiet, || map(error)).unwrap_or_else(|panic| {
         tell("map_failure", &panic);
         Err(Box::new(Text(text.clone().into())))
     });
@@ -64,8 +64,8 @@ pub(super) fn judged(
 
 /// Whether the spec says that a failure takes the supervisor down.
 pub(super) fn is_fatal(incarnation: &Incarnation, fatal_if: &FatalIf, failure: &Failure) -> bool {
-    guarded(|| fatal_if(failure)).unwrap_or_else(|panic| {
-        let home = &incarnation.home;
+    let home = &incarnation.home;
+    guarded_as(home.quiet, || fatal_if(failure)).unwrap_or_else(|panic| {
         home.emit_hook_panic(incarnation.number, "fatal_if", &panic);
         false
     })

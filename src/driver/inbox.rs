@@ -80,6 +80,10 @@ impl Inbox {
         let heard = self.spin.wait(
             || !facts.is_empty() || !commands.is_empty(),
             || {
+                // After a look it is most likely there, and no business of a `select!`.
+                if let Ok(fact) = facts.try_recv() {
+                    return Some(Heard::Fact(fact));
+                }
                 let time = deadline.map_or_else(never, at);
                 select! {
                     recv(facts) -> fact => fact.ok().map(Heard::Fact),

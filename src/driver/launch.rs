@@ -43,7 +43,8 @@ impl Run {
             incarnation,
             body,
             trash: std::mem::take(&mut slot.trash),
-            tells_entry: slot.tells_entry,
+            // A supervisor does so by itself.
+            tells_entry: slot.tells_entry && !slot.is_supervisor,
         };
         if !supplied {
             // Its end is on the way, and with it the news that the value is gone.

@@ -11,6 +11,8 @@ use crate::failure::Trace;
 thread_local! {
     /// What the hook is to do on this thread.
     static WATCH: Cell<Watch> = const { Cell::new(Watch::Off) };
+    /// Where on the stack a service's `run` begins, as an address; 0 outside of one.
+    static RUN: Cell<usize> = const { Cell::new(0) };
     /// What the hook has seen last.
     static SEEN: RefCell<Option<Record>> = const { RefCell::new(None) };
 }
@@ -83,8 +85,25 @@ fn watched(info: &PanicHookInfo<'_>) -> Watch {
     watch
 }
 
+/// What its `Display` writes, without the machinery of formatting, which takes as long as the rest of
+/// the hook without the trace.
 fn place(location: &Location<'_>) -> String {
-    location.to_string()
+    const NUMBER_BYTES_MAX: usize = 11;
+    let file = location.file();
+    let mut place = String::with_capacity(file.len() + 2 * NUMBER_BYTES_MAX);
+    place.push_str(file);
+    for number in [location.line(), location.column()] {
+        place.push(':');
+        push_decimal(&mut place, number);
+    }
+    place
+}
+
+fn push_decimal(text: &mut String, number: u32) {
+    if number >= 10 {
+        push_decimal(text, number / 10);
+    }
+    text.extend(char::from_digit(number % 10, 10));
 }
 
 fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
@@ -94,13 +113,21 @@ fn text_of(payload: &(dyn Any + Send)) -> Option<&str> {
     }
 }
 
-/// Addresses only; they become names when somebody formats them.
+/// Addresses only; they become names when somebody formats them. Of a service's thread only what is
+/// inside of `run`: the rest is the same for all, and a third of the frames.
 #[cfg(feature = "backtrace")]
 fn capture() -> Option<Trace> {
     use crate::failure::TRACE_FRAMES_MAX;
+    let run = RUN.try_with(Cell::get).unwrap_or(0);
     let mut addresses = [0; TRACE_FRAMES_MAX];
     let mut n = 0;
+    let mut is_inside = false;
     backtrace::trace(|frame| {
+        // Stacks grow downwards. Where they don't, or the platform doesn't tell, all frames are taken.
+        let was_inside = std::mem::replace(&mut is_inside, (frame.sp() as usize) < run);
+        if was_inside && !is_inside {
+            return false;
+        }
         addresses[n] = frame.ip() as usize;
         n += 1;
         n < TRACE_FRAMES_MAX
@@ -111,6 +138,15 @@ fn capture() -> Option<Trace> {
 #[cfg(not(feature = "backtrace"))]
 fn capture() -> Option<Trace> {
     None
+}
+
+/// Runs a service's `run`, where the trace of a panic ends.
+pub(crate) fn catch_run<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, Caught> {
+    let here = 0_u8;
+    let before = RUN.replace(std::ptr::from_ref(&here) as usize);
+    let result = catch(quiet, f);
+    RUN.set(before);
+    result
 }
 
 /// Runs `f`. A panic is recorded and comes back; `quiet` keeps it from the hook before ours.

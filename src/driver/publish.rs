@@ -113,8 +113,12 @@ impl Run {
         } else {
             State::Stopping
         };
-        if self.core.board.set_state(state, machine.missing()) || look_again {
+        let news = self.core.board.set_state(state, machine.missing()) || look_again;
+        if news && self.has_begun {
             self.core.pulse();
+        } else if news {
+            // Those above are told when it has begun.
+            self.core.board.pulse();
         }
     }
 }

@@ -8,8 +8,8 @@ use super::engine::{Engine, Remains};
 use super::fence::Fence;
 use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
-use super::start::thread_name;
 use super::stop::StopThreads;
+use super::thread::tell_entry;
 use super::{limits, panic};
 use crate::context::{Context, Home};
 use crate::error::{Error, ErrorKind};
@@ -70,6 +70,7 @@ pub(super) struct Run {
     pub(super) candidates: Vec<Failure>,
     /// What is left of removed services; see [`Run::bury`].
     pub(super) forgotten: Remains,
+    pub(super) has_begun: bool,
     pub(super) finished: bool,
 }
 
@@ -162,6 +163,7 @@ impl Run {
             blamed: None,
             candidates: Vec::new(),
             forgotten: Remains::default(),
+            has_begun: false,
             finished: false,
         }
     }
@@ -189,7 +191,7 @@ impl Run {
     }
 
     fn turns(&mut self) {
-        self.step(Input::Started);
+        self.begin();
         while !self.finished {
             self.look_at_levels();
             let deadline = self
@@ -205,6 +207,17 @@ impl Run {
                 Heard::Command(ticket) => self.answer(ticket),
                 Heard::Time => self.step(Input::Ticked),
             }
+        }
+    }
+
+    /// It is up as a service when its own are about to be, so that who waits above for both is woken
+    /// once.
+    fn begin(&mut self) {
+        self.step(Input::Started);
+        self.has_begun = true;
+        let above = self.above.as_ref().filter(|_| !self.one_run);
+        if !above.is_some_and(|context| tell_entry(&context.incarnation)) {
+            self.core.pulse();
         }
     }
 
@@ -282,7 +295,12 @@ impl Run {
         let Some(trade) = &incarnation.trade else {
             return;
         };
-        let keys = trade.shelf.show();
+        let (keys, values) = trade.shelf.show();
+        // At once: it may be a connection that nobody needs any more.
+        self.bury(Remains {
+            values,
+            ..Remains::default()
+        });
         self.step(Input::Provided {
             id,
             incarnation: number,
@@ -384,11 +402,11 @@ impl Run {
         let Some(slot) = self.engine.slots.get_mut(&child) else {
             return;
         };
-        let path: Arc<str> = Arc::from(format!("{}.{}", self.path, slot.cell.name));
+        let place = slot.cell.settle(&self.path);
         slot.home = Some(Arc::new(Home {
             cell: slot.cell.clone(),
-            thread_name: Arc::from(thread_name(&path)),
-            path,
+            path: place.path.clone(),
+            thread_name: place.thread_name.clone(),
             supervisor: Supervisor::of(self.core.clone()),
             root: self.tree.root.clone(),
             facts: self.line.facts.clone(),

@@ -10,6 +10,7 @@ use super::{dispatch, limits, panic};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind, ServiceResult};
 use crate::exit::Exit;
+use crate::link::cell::thread_name;
 
 fn claim_root(core: &Arc<Core>) -> Result<Claimed, Error> {
     panic::install()?;
@@ -39,7 +40,7 @@ pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
         core.take_back(claimed.engine);
         return Err(full);
     }
-    let name = thread_name(&core.name);
+    let name = thread_name(&core.name).to_owned();
     // The claim goes by a channel: if there is no thread it comes back.
     let (give, take) = bounded::<Claimed>(1);
     let thread_core = core.clone();
@@ -90,14 +91,4 @@ pub(super) fn answer_of(core: &Core, ended: RunEnded) -> ServiceResult {
         true => Exit::DoNotRestart.because(e).into(),
         false => e.into(),
     })
-}
-
-/// The last 15 bytes of a path: what the kernel keeps of a thread's name, and its telling end.
-pub(crate) fn thread_name(path: &str) -> String {
-    const KERNEL_BYTES_MAX: usize = 15;
-    let mut from = path.len().saturating_sub(KERNEL_BYTES_MAX);
-    while !path.is_char_boundary(from) {
-        from += 1;
-    }
-    path[from..].to_owned()
 }

@@ -15,7 +15,7 @@ use super::filter;
 use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
-use super::panic::{self, Caught, guarded};
+use super::panic::{self, Caught, guarded_as};
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
@@ -136,7 +136,7 @@ fn run(job: Job) -> Then {
             tell_entry(&incarnation);
         }
         let context = Context::new(incarnation.clone());
-        panic::catch(incarnation.home.quiet, || match body.service() {
+        panic::catch_run(incarnation.home.quiet, || match body.service() {
             Some(service) => service.run(&context),
             None => Ok(()),
         })
@@ -171,8 +171,8 @@ fn run(job: Job) -> Then {
 }
 
 /// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
-/// supervisor has nothing to decide about it.
-fn tell_entry(incarnation: &Incarnation) {
+/// supervisor has nothing to decide about it. False: it was up already, or is asked to stop.
+pub(super) fn tell_entry(incarnation: &Incarnation) -> bool {
     let home = &incarnation.home;
     let entered = home.cell.update(|data| {
         // Unless more has happened meanwhile.
@@ -188,6 +188,7 @@ fn tell_entry(incarnation: &Incarnation) {
     if core.board.count_entering(entered, false) {
         core.pulse();
     }
+    entered
 }
 
 /// An order that the thread doesn't carry out any more, because it is on its way out.
@@ -209,11 +210,10 @@ fn end_trade(incarnation: &Incarnation) {
 }
 
 fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+    let home = &incarnation.home;
     for value in values {
-        if let Some(message) = panic::guarded_drop(value) {
-            incarnation
-                .home
-                .emit_hook_panic(incarnation.number, what, &message);
+        if let Err(message) = guarded_as(home.quiet, || drop(value)) {
+            home.emit_hook_panic(incarnation.number, what, &message);
         }
     }
 }
@@ -345,7 +345,7 @@ fn judge_error(
     mapped_from: Option<String>,
 ) -> (Outcome, Option<Failure>) {
     let path = &incarnation.home.path;
-    let seen = guarded(|| {
+    let seen = guarded_as(incarnation.home.quiet, || {
         let exit = Exit::find(&*error);
         let inner = Failure::find(&*error).cloned();
         let caught = Failure::caught(&*error).cloned();

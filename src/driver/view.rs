@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::board::Entry;
+use super::board::{Entry, Outlook, Pulse};
 use super::core::Core;
-use super::start::thread_name;
 use crate::key::{KeyDecl, KeyReport, KeyRole, Value};
 use crate::link::cell::{CellData, ServiceCell};
 use crate::machine::message::WaitsFor;
@@ -16,13 +15,12 @@ pub(crate) fn report_below(
     core: &Arc<Core>,
     path: &str,
     now: Instant,
-) -> (State, Vec<ServiceReport>) {
-    let (state, entries) = core.board.entries();
-    let services = entries
-        .iter()
-        .map(|entry| report_entry(core, entry, path, now))
-        .collect();
-    (state, services)
+) -> (State, Box<[ServiceReport]>) {
+    let state = core.board.state();
+    let mut services = Vec::with_capacity(core.board.len());
+    core.board
+        .each(|entry| services.push(report_entry(core, entry, path, now)));
+    (state, services.into())
 }
 
 fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> ServiceReport {
@@ -30,13 +28,12 @@ fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> S
     let waiting_for = data
         .waiting_for
         .map(|_| reason(core, above, &entry.cell, &data));
-    let path: Arc<str> = Arc::from(format!("{above}.{}", entry.cell.name));
+    let place = entry.cell.place_below(above);
     let services = match &entry.nested {
-        Some(nested) => report_below(nested.core(), &path, now).1,
-        None => Vec::new(),
+        Some(nested) => report_below(nested.core(), &place.path, now).1,
+        None => Box::default(),
     };
     ServiceReport {
-        name: entry.cell.name.clone(),
         state: data.state,
         incarnation: data.incarnation,
         in_state: now.saturating_duration_since(data.since),
@@ -49,9 +46,8 @@ fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> S
         status: data.status,
         waiting_for,
         keys: keys_of(core, above, &entry.cell),
-        thread_name: Arc::from(thread_name(&path)),
         services,
-        path,
+        place,
     }
 }
 
@@ -110,9 +106,9 @@ fn missing_input(core: &Arc<Core>, above: &str, cell: &ServiceCell, wanted: bool
 }
 
 /// What a service declares, and what there is of it.
-fn keys_of(core: &Arc<Core>, above: &str, cell: &ServiceCell) -> Vec<KeyReport> {
+fn keys_of(core: &Arc<Core>, above: &str, cell: &ServiceCell) -> Box<[KeyReport]> {
     let Some(trade) = &cell.trade else {
-        return Vec::new();
+        return Box::default();
     };
     let report = |key: &KeyDecl, role| {
         let provider = core.board.provider(key.name);
@@ -182,6 +178,52 @@ pub(crate) enum Readiness {
     Stopping(Missing),
 }
 
+/// Looks at a tree again and again until it is ready. That is cheap as long as the same supervisor is
+/// in the way, however large the tree is.
+#[derive(Default)]
+pub(crate) struct ReadyWatch {
+    /// It runs, and lacked a service of its own at the last look.
+    in_the_way: Option<Arc<Core>>,
+    /// Those that were looked for.
+    early_ends: u64,
+}
+
+impl ReadyWatch {
+    /// `pulse`: the last one before this look. `None`: not ready yet, and it can still become so.
+    pub(crate) fn look(&mut self, core: &Arc<Core>, pulse: Pulse) -> Option<Readiness> {
+        let runs = matches!(core.board.state(), State::Running | State::Paused);
+        if !runs || pulse.early_ends != self.early_ends {
+            self.early_ends = pulse.early_ends;
+            return Some(readiness(core, &core.path()));
+        }
+        if let Some(core) = self.in_the_way.take() {
+            if let Outlook::Missing = core.board.outlook() {
+                self.in_the_way = Some(core);
+                return None;
+            }
+        }
+        // Once more, for what may have ended early meanwhile.
+        self.is_ready(core).then(|| readiness(core, &core.path()))
+    }
+
+    /// Up to the first that isn't.
+    fn is_ready(&mut self, core: &Arc<Core>) -> bool {
+        match core.board.outlook() {
+            Outlook::Complete(nested) => nested.iter().all(|entry| {
+                // At rest; or missing, since just now.
+                let (alive, missing) = entry.cell.look(|d| (d.state.is_alive(), d.missing));
+                let below = entry.nested.as_ref().filter(|_| alive);
+                below.is_none_or(|below| !missing && self.is_ready(below.core()))
+            }),
+            Outlook::Missing => {
+                self.in_the_way = Some(core.clone());
+                false
+            }
+            Outlook::Other => false,
+        }
+    }
+}
+
 pub(crate) fn readiness(core: &Arc<Core>, path: &str) -> Readiness {
     let own = core.board.readiness();
     if !own.early_ends.is_empty() {
@@ -233,25 +275,21 @@ pub(crate) fn readiness(core: &Arc<Core>, path: &str) -> Readiness {
 
 /// Who of a supervisor's own services is not up, and why.
 fn missing_in(core: &Arc<Core>, path: &str) -> Vec<(Arc<str>, Arc<str>)> {
-    let (_, entries) = core.board.entries();
-    entries
-        .iter()
-        .filter_map(|entry| {
-            let data = entry.cell.read();
-            data.missing.then(|| {
-                let why = match (&data.waiting_for, &data.last_failure) {
-                    (Some(_), _) => {
-                        let reason = reason(core, path, &entry.cell, &data);
-                        format!("{}: {reason}", data.state)
-                    }
-                    (None, Some(failure)) => format!("{}: {}", data.state, failure.message()),
-                    (None, None) => data.state.to_string(),
-                };
-                (
-                    Arc::from(format!("{path}.{}", entry.cell.name)),
-                    Arc::from(why),
-                )
-            })
-        })
-        .collect()
+    let mut missing = Vec::new();
+    core.board.each(|entry| {
+        let data = entry.cell.read();
+        if !data.missing {
+            return;
+        }
+        let why = match (&data.waiting_for, &data.last_failure) {
+            (Some(_), _) => {
+                let reason = reason(core, path, &entry.cell, &data);
+                format!("{}: {reason}", data.state)
+            }
+            (None, Some(failure)) => format!("{}: {}", data.state, failure.message()),
+            (None, None) => data.state.to_string(),
+        };
+        missing.push((entry.cell.place_below(path).path.clone(), Arc::from(why)));
+    });
+    missing
 }

@@ -1,7 +1,7 @@
 //! What is published of one service: written by its supervisor, read by everybody.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -13,11 +13,13 @@ use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::key::{KeyDecl, Links};
 use crate::machine::message::{View, WaitsFor};
-use crate::report::{End, State};
+use crate::report::{End, Place, State};
 
 pub(crate) struct ServiceCell {
     pub(crate) id: ServiceId,
     pub(crate) name: Arc<str>,
+    /// Once it was started: its supervisor's path can't change any more.
+    place: OnceLock<Arc<Place>>,
     /// Of a service that declares keys.
     pub(crate) trade: Option<Box<Trade>>,
     data: Mutex<CellData>,
@@ -78,6 +80,7 @@ impl ServiceCell {
         ServiceCell {
             id,
             name,
+            place: OnceLock::new(),
             trade: links.map(|links| {
                 Box::new(Trade {
                     links,
@@ -132,8 +135,36 @@ impl ServiceCell {
         drop(old);
     }
 
+    /// Its place below that path.
+    pub(crate) fn place_below(&self, above: &str) -> Arc<Place> {
+        let place = || {
+            let path: Arc<str> = Arc::from([above, ".", &self.name].concat());
+            Arc::new(Place {
+                name: self.name.clone(),
+                thread_name: Arc::from(thread_name(&path)),
+                path,
+            })
+        };
+        self.place.get().cloned().unwrap_or_else(place)
+    }
+
+    /// The same, for good.
+    pub(crate) fn settle(&self, above: &str) -> Arc<Place> {
+        self.place.get_or_init(|| self.place_below(above)).clone()
+    }
+
     pub(crate) fn read(&self) -> CellData {
         self.data.lock().clone()
+    }
+
+    /// Reads a little of everything that a look at it needs; what comes back means nothing.
+    pub(crate) fn touch(&self) -> usize {
+        let place = self.place.get().map_or(0, |place| place.path.len());
+        self.updates.load(Ordering::Relaxed) ^ place ^ self.name.len()
+    }
+
+    pub(crate) fn look<R>(&self, look: impl FnOnce(&CellData) -> R) -> R {
+        look(&self.data.lock())
     }
 
     /// Waits until `look` finds what it looks for, or `give_up` says so, or the deadline is there.
@@ -238,4 +269,14 @@ impl CellData {
             ) => None,
         }
     }
+}
+
+/// The last 15 bytes of a path: what the kernel keeps of a thread's name, and its telling end.
+pub(crate) fn thread_name(path: &str) -> &str {
+    const KERNEL_BYTES_MAX: usize = 15;
+    let mut from = path.len().saturating_sub(KERNEL_BYTES_MAX);
+    while !path.is_char_boundary(from) {
+        from += 1;
+    }
+    &path[from..]
 }

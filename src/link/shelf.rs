@@ -4,8 +4,8 @@
 //!   looked yet: so at most one such fact is on its way, however often something is provided.
 //! * The supervisor shows what is fresh, and only then starts anybody with it. So whoever starts
 //!   sees what the supervisor has decided on, not what came after.
-//! * No value is dropped under the lock, nor on the supervisor's thread: what was replaced waits in
-//!   `stale` for the service's own thread.
+//! * No value is dropped under the lock, nor on the supervisor's thread: what was replaced before it was
+//!   shown is for the service to drop, what is replaced when the next is shown for a stop thread.
 //! * The service's thread empties the shelf when its incarnation is over. It stays empty.
 
 use parking_lot::Mutex;
@@ -18,7 +18,6 @@ pub(crate) struct Shelf {
 
 struct State {
     places: Box<[Place]>,
-    stale: Vec<Value>,
     told: bool,
     closed: bool,
 }
@@ -32,9 +31,9 @@ struct Place {
 /// What became of a value that was put on a shelf.
 pub(crate) enum Put {
     /// The supervisor is to be told. What it replaces is for the caller to drop.
-    Tell(Vec<Value>),
+    Tell(Option<Value>),
     /// It was told and will look.
-    Told(Vec<Value>),
+    Told(Option<Value>),
     /// No such key was declared.
     Undeclared(Value),
     /// Declared with another type, of this name.
@@ -55,7 +54,6 @@ impl Shelf {
                         shown: None,
                     })
                     .collect(),
-                stale: Vec::new(),
                 told: false,
                 closed: false,
             }),
@@ -67,17 +65,14 @@ impl Shelf {
         if state.closed {
             return Put::Closed(value);
         }
-        let mut replaced = std::mem::take(&mut state.stale);
         let Some(place) = state.places.iter_mut().find(|p| p.key.name == key.name) else {
-            state.stale = replaced;
             return Put::Undeclared(value);
         };
         if place.key.of != key.of {
             let declared = place.key.type_name;
-            state.stale = replaced;
             return Put::OtherType(value, declared);
         }
-        replaced.extend(place.fresh.replace(value));
+        let replaced = place.fresh.replace(value);
         if std::mem::replace(&mut state.told, true) {
             Put::Told(replaced)
         } else {
@@ -85,19 +80,19 @@ impl Shelf {
         }
     }
 
-    /// Shows what is fresh; answers of which keys.
-    pub(crate) fn show(&self) -> Vec<&'static str> {
+    /// Shows what is fresh; answers of which keys, and what that replaces.
+    pub(crate) fn show(&self) -> (Vec<&'static str>, Vec<Value>) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.told = false;
-        let mut shown = Vec::new();
+        let (mut keys, mut replaced) = (Vec::new(), Vec::new());
         for place in &mut state.places {
             if let Some(value) = place.fresh.take() {
-                state.stale.extend(place.shown.replace(value));
-                shown.push(place.key.name);
+                replaced.extend(place.shown.replace(value));
+                keys.push(place.key.name);
             }
         }
-        shown
+        (keys, replaced)
     }
 
     /// What is shown of a key.
@@ -118,7 +113,7 @@ impl Shelf {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.closed = true;
-        let mut values = std::mem::take(&mut state.stale);
+        let mut values = Vec::new();
         for place in &mut state.places {
             values.extend(place.fresh.take());
             values.extend(place.shown.take());

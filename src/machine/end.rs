@@ -50,8 +50,8 @@ impl Machine {
                 self.announce(id, Note::EndedLate, out);
                 self.settle_late(id, fate, end.discarded, out);
             }
-            // A late end that leaves threads behind: `Cleared` comes.
-            Phase::Abandoned { .. } => {}
+            // It has ended itself, and leaves threads behind: `Cleared` comes.
+            Phase::Abandoned { .. } => self.announce(id, Note::EndedLate, out),
             // Stale: an incarnation ends once.
             Phase::Waiting { .. }
             | Phase::Blocked
@@ -190,7 +190,9 @@ impl Machine {
             Directive::Restart(_) => fate,
         };
         let fate = if goes { Fate::Remove } else { fate };
-        if early && !fate.may_start() && self.mode == Mode::Running {
+        // One that waits for an input is not over.
+        let over = !fate.may_start() && fate != Fate::Park;
+        if early && over && self.mode == Mode::Running {
             out.push(Command::EndedEarly { id });
         }
         self.settle_or_wait(id, fate, end, out);
@@ -204,14 +206,19 @@ impl Machine {
         planned: Option<Fate>,
         out: &mut Vec<Command>,
     ) {
+        let child = self.children.get(&id);
+        let in_wave =
+            child.is_some_and(|c| c.wave.is_some() && matches!(c.phase, Phase::Running(_)));
         self.put(id, Phase::Held);
-        let Some(child) = self.children.get_mut(&id) else {
+        let Some(child) = self.children.get(&id) else {
             return;
         };
         let directive = classify(end.outcome, child.policy.restart, Asked::No);
         let early = child.says_ready() && !child.ever_ready;
         let significant = child.policy.significant;
-        let in_wave = child.wave.is_some();
+        let with_others = self.starts_with_others(id);
+        // It was going to be stopped anyway.
+        let foreseen = with_others || planned.is_some_and(|fate| fate != Fate::Judge);
         // While the supervisor stops, nobody starts again and nothing counts.
         let running = self.mode == Mode::Running;
         let (fate, over) = match directive {
@@ -220,14 +227,14 @@ impl Machine {
                 self.announce_failed(id, kind, Next::Ends, out);
                 (self.terminate(id, out), None)
             }
-            Directive::Restart(kind) if running => self.failed(id, kind, out),
+            Directive::Restart(kind) if running => self.failed(id, kind, foreseen, out),
             Directive::Restart(kind) => {
                 self.count_failure(id, kind);
                 self.announce_failed(id, kind, Next::Ends, out);
                 (Fate::STOPPED, None)
             }
             // A restart of several that it takes part in brings it back.
-            Directive::Done { told: false } if in_wave => {
+            Directive::Done { told: false } if with_others => {
                 self.announce(id, Note::Done, out);
                 (Fate::START_WITH_OTHERS, None)
             }
@@ -326,10 +333,8 @@ impl Machine {
         discarded: bool,
         out: &mut Vec<Command>,
     ) {
-        let in_wave = self.children.get(&id).is_some_and(|c| c.wave.is_some());
         match fate {
-            // The wave starts it with the others.
-            Fate::Start { .. } if in_wave => self.put(id, Phase::Held),
+            Fate::Start { .. } if self.starts_with_others(id) => self.put(id, Phase::Held),
             Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
             Fate::Start {
                 not_before,
@@ -475,10 +480,12 @@ impl Machine {
     }
 
     /// Counts a failure and says what becomes of the service, and whether it is over with it.
+    /// `foreseen`: it was going to be stopped anyway, so that this is no second failure.
     pub(super) fn failed(
         &mut self,
         id: ChildId,
         kind: FailureKind,
+        foreseen: bool,
         out: &mut Vec<Command>,
     ) -> (Fate, Option<Over>) {
         self.count_failure(id, kind);
@@ -513,8 +520,8 @@ impl Machine {
             }
             (_, PanicPolicy::Restart | PanicPolicy::Escalate | PanicPolicy::Abort) => {}
         }
-        if child.wave.is_some() {
-            // It was going to be stopped for that restart: no second failure, but its delay counts.
+        if foreseen {
+            // Its delay counts all the same.
             let delay = child.next_delay(counted, self.random.next());
             self.delay_wave(id, now.plus(delay));
             self.announce_failed(id, kind, Next::Waits, out);
@@ -620,7 +627,8 @@ impl Machine {
             self.announce_failed(id, FailureKind::ReadyTimeout, Next::Stays, out);
             (Fate::Remove, Some(Over::Failed))
         } else {
-            self.failed(id, FailureKind::ReadyTimeout, out)
+            let foreseen = self.starts_with_others(id);
+            self.failed(id, FailureKind::ReadyTimeout, foreseen, out)
         };
         if let Some(over) = over {
             let child = self.children.get(&id);

@@ -39,7 +39,7 @@ use time::Moment;
 use wave::{Wave, WaveId};
 
 use crate::error::{Error, ErrorKind};
-use crate::id::ChildId;
+use crate::id::{ChildId, ChildMap};
 
 /// How much longer than its deadline a service is waited for that runs a supervisor below itself:
 /// so that one can say who hangs, and the service doesn't hang with it.
@@ -50,8 +50,9 @@ pub(crate) struct Machine {
     config: Config,
     mode: Mode,
     now: Moment,
-    /// Boxed, because a map that is filled in order leaves half of its nodes' places empty.
-    children: BTreeMap<ChildId, Box<Child>>,
+    /// A step looks one up some ten times, so that they are in no order here; see `order`. Boxed, because
+    /// a map has room for more than it holds.
+    children: ChildMap<Box<Child>>,
     names: HashMap<Arc<str>, ChildId>,
     groups: HashMap<Arc<str>, BTreeSet<ChildId>>,
     /// All of them, in the order of starting.
@@ -158,7 +159,7 @@ impl Machine {
             config,
             mode: Mode::Idle,
             now: Moment::START,
-            children: BTreeMap::new(),
+            children: ChildMap::default(),
             names: HashMap::new(),
             groups: HashMap::new(),
             order: BTreeSet::new(),
@@ -293,7 +294,7 @@ impl Machine {
         ChildId(self.next_id)
     }
 
-    /// All services in order, for tests; the driver publishes what changed.
+    /// All services, for tests; the driver publishes what changed.
     #[cfg(test)]
     pub(crate) fn report(&self) -> Vec<(Arc<str>, View)> {
         self.children

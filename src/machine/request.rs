@@ -205,8 +205,8 @@ impl Machine {
     /// Puts everything in order for the next run of a supervisor that is a service: whoever was
     /// told to stay down stays down, `Never` services that have run are gone, the others wait.
     pub(super) fn prepare(&mut self, out: &mut Vec<Command>) {
-        let ids: Vec<ChildId> = self.children.keys().copied().collect();
-        for id in ids {
+        let ranks: Vec<Rank> = self.order.iter().copied().collect();
+        for Rank { id, .. } in ranks {
             let Some(child) = self.children.get_mut(&id) else {
                 continue;
             };

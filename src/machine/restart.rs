@@ -1,14 +1,14 @@
 //! Services that restart together: stopped in reverse order, a barrier until all of them have ended,
 //! started in order.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::child::{Fate, Phase, Rest};
 use super::graph::Rank;
 use super::message::{Cause, Command};
 use super::policy::StopOrder;
 use super::shutdown::Mode;
-use super::strategy::Affected;
+use super::strategy::{Affected, Reached};
 use super::wave::{Joins, Wave, WaveId};
 use super::{Machine, Moment};
 use crate::id::ChildId;
@@ -39,6 +39,10 @@ impl Machine {
             return;
         }
         let others = self.affected(id);
+        if others.is_empty() {
+            self.restart_alone(id, not_before, by_hand, cause, out);
+            return;
+        }
         let runs = self.children.get(&id).is_some_and(|c| c.phase.is_alive());
         let rank = self.rank(id);
         let mut wave = Wave {
@@ -90,22 +94,17 @@ impl Machine {
         provider: ChildId,
         users: &[ChildId],
     ) {
-        let mut affected: Vec<Affected> = users
-            .iter()
-            .enumerate()
-            .map(|(cohort, &id)| Affected {
-                id,
-                cause: Cause::Input { key, provider },
-                by_input: true,
-                cohort,
-            })
-            .collect();
-        let mut reached: HashSet<ChildId> = users.iter().copied().collect();
         let goes = self.children.get(&provider);
         let goes = goes.is_some_and(|p| !matches!(p.phase, Phase::Running(_)));
-        self.follow_keys(users.to_vec(), goes, &mut reached, &mut affected);
+        // Not itself, over a group: it is at rest for a reason of its own.
+        let mut reached = Reached::default();
+        reached.ids.insert(provider);
+        for &user in users {
+            self.reach(user, Cause::Input { key, provider }, goes, &mut reached);
+        }
+        self.follow_keys(&mut reached, goes);
         let mut wave = Wave::default();
-        let held = self.join_all(&mut wave, affected);
+        let held = self.join_all(&mut wave, reached.affected);
         self.enroll(wave, held);
     }
 
@@ -127,12 +126,13 @@ impl Machine {
             // So are those that use it; or all stop in order anyway.
             return;
         }
-        let mut reached = HashSet::from([id]);
-        let mut affected = Vec::new();
-        self.follow_keys(vec![id], true, &mut reached, &mut affected);
+        let mut reached = Reached::default();
+        reached.ids.insert(id);
+        reached.from.push(id);
+        self.follow_keys(&mut reached, true);
         let mut wave = Wave::default();
         wave.stop.insert(self.rank(id), cause);
-        let held = self.join_all(&mut wave, affected);
+        let held = self.join_all(&mut wave, reached.affected);
         self.enroll(wave, held);
     }
 
@@ -144,6 +144,7 @@ impl Machine {
             if !wave.members.contains_key(&rank) {
                 let cohort = wave.new_cohort(Moment::START, false);
                 wave.members.insert(rank, cohort);
+                wave.tidy();
             }
         }
     }
@@ -155,7 +156,6 @@ impl Machine {
         let after_input = self.now.plus(self.config.bounce_delay);
         let mut held = Vec::new();
         let mut leaving = Vec::new();
-        let shift = wave.cohorts.len().saturating_sub(1);
         for Affected {
             id,
             cause,
@@ -173,7 +173,6 @@ impl Machine {
             } else {
                 Moment::START
             };
-            let cohort = cohort + shift;
             while wave.cohorts.len() <= cohort {
                 wave.new_cohort(Moment::START, by_input);
             }
@@ -236,6 +235,7 @@ impl Machine {
                 wave.absorb(old);
             }
         }
+        wave.tidy();
         for rank in wave.stop.keys().chain(wave.members.keys()) {
             if let Some(child) = self.children.get_mut(&rank.id) {
                 child.wave = Some(id);
@@ -270,6 +270,16 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Whether a restart of several starts it again. That it is in one alone doesn't mean that: it may be
+    /// stopped there for another reason, after those that use what it provides.
+    pub(super) fn starts_with_others(&self, id: ChildId) -> bool {
+        let Some(child) = self.children.get(&id) else {
+            return false;
+        };
+        let wave = child.wave.and_then(|wave| self.waves.get(&wave));
+        wave.is_some_and(|wave| wave.members.contains_key(&child.rank))
     }
 
     /// A member failed before it was asked: that is no second failure, but its delay counts.

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use super::Machine;
 use super::graph::Rank;
 use super::message::Cause;
+use super::wave::Joins;
 use crate::id::ChildId;
 
 /// Which other services restart when one fails (Erlang's restart strategies).
@@ -32,62 +33,81 @@ pub(super) struct Affected {
     pub(super) cohort: usize,
 }
 
+/// Everybody who restarts with a service, as far as they have been found.
+#[derive(Default)]
+pub(super) struct Reached {
+    pub(super) ids: HashSet<ChildId>,
+    /// Those whose users are still to be found.
+    pub(super) from: Vec<ChildId>,
+    pub(super) affected: Vec<Affected>,
+    cohorts: usize,
+}
+
+impl Reached {
+    fn add(&mut self, id: ChildId, cause: Cause) {
+        self.from.push(id);
+        self.affected.push(Affected {
+            id,
+            cause,
+            by_input: true,
+            cohort: self.cohorts,
+        });
+    }
+}
+
 impl Machine {
     /// Everybody who restarts with `id`, without itself: the edges of the strategy, of the groups and
     /// of the keys, followed to their end.
     pub(super) fn affected(&self, id: ChildId) -> Vec<Affected> {
-        let mut affected: Vec<Affected> = self
-            .together(id)
-            .into_iter()
-            .map(|other| Affected {
+        let mut reached = Reached::default();
+        for other in self.together(id) {
+            reached.affected.push(Affected {
                 id: other,
                 cause: Cause::RestartWith(id),
                 by_input: false,
                 cohort: 0,
-            })
-            .collect();
-        if !self.graph.is_empty() {
-            let mut reached: HashSet<ChildId> = affected.iter().map(|a| a.id).collect();
-            reached.insert(id);
-            let from = reached.iter().copied().collect();
-            self.follow_keys(from, true, &mut reached, &mut affected);
+            });
         }
-        affected
+        if !self.graph.is_empty() {
+            let together = reached.affected.iter().map(|a| a.id).chain([id]);
+            reached.from = together.collect();
+            reached.ids = reached.from.iter().copied().collect();
+            self.follow_keys(&mut reached, true);
+        }
+        reached.affected
     }
 
     /// Adds everybody who uses what those in `from` provide, and what these provide in turn. A group
     /// goes along if its member is stopped because a provider ends; not when a value only changes: that
     /// might stop the provider, which would provide it again.
-    pub(super) fn follow_keys(
-        &self,
-        mut from: Vec<ChildId>,
-        with_groups: bool,
-        reached: &mut HashSet<ChildId>,
-        affected: &mut Vec<Affected>,
-    ) {
-        let mut cohorts = affected.iter().map(|a| a.cohort).max().unwrap_or(0);
-        while let Some(provider) = from.pop() {
+    pub(super) fn follow_keys(&self, reached: &mut Reached, with_groups: bool) {
+        while let Some(provider) = reached.from.pop() {
             for (user, key) in self.users_of(provider) {
-                if !reached.insert(user) {
-                    continue;
-                }
-                cohorts += 1;
-                let mut reach = |id, cause| {
-                    affected.push(Affected {
-                        id,
-                        cause,
-                        by_input: true,
-                        cohort: cohorts,
-                    });
-                    from.push(id);
-                };
-                reach(user, Cause::Input { key, provider });
-                if with_groups {
-                    for &mate in self.group_of(user) {
-                        if reached.insert(mate) {
-                            reach(mate, Cause::RestartWith(user));
-                        }
-                    }
+                self.reach(user, Cause::Input { key, provider }, with_groups, reached);
+            }
+        }
+    }
+
+    /// Adds somebody who is to have another value, unless it is reached already.
+    pub(super) fn reach(
+        &self,
+        user: ChildId,
+        cause: Cause,
+        with_group: bool,
+        reached: &mut Reached,
+    ) {
+        if !reached.ids.insert(user) {
+            return;
+        }
+        reached.cohorts += 1;
+        reached.add(user, cause);
+        // Who is at rest isn't stopped.
+        let child = self.children.get(&user).filter(|_| with_group);
+        let stops = child.is_some_and(|c| matches!(c.joins(), Joins::Alive(_) | Joins::Bystander));
+        if stops {
+            for &mate in self.group_of(user) {
+                if reached.ids.insert(mate) {
+                    reached.add(mate, Cause::RestartWith(user));
                 }
             }
         }

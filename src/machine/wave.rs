@@ -28,6 +28,10 @@ pub(super) struct Wave {
     pub(super) by_hand: bool,
 }
 
+/// How many cohorts a wave may keep, besides two for each member, before it forgets those that
+/// nobody is in.
+const COHORTS_SPARE_MAX: usize = 8;
+
 /// Those of a wave that start together.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Cohort {
@@ -100,6 +104,22 @@ impl Wave {
             }
         }
         self.by_hand &= old.by_hand;
+    }
+
+    /// Forgets the cohorts that nobody is in any more: they became one with others, or all have left.
+    pub(super) fn tidy(&mut self) {
+        if self.cohorts.len() <= 2 * self.members.len() + COHORTS_SPARE_MAX {
+            return;
+        }
+        let numbers: Vec<usize> = self.members.values().map(|n| self.cohort(*n)).collect();
+        let (mut kept, mut places) = (Vec::new(), BTreeMap::new());
+        for (member, number) in self.members.values_mut().zip(numbers) {
+            *member = *places.entry(number).or_insert_with(|| {
+                kept.extend(self.cohorts.get(number));
+                kept.len() - 1
+            });
+        }
+        self.cohorts = kept;
     }
 
     pub(super) fn forget(&mut self, rank: Rank) {

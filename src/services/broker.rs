@@ -247,7 +247,7 @@ impl fmt::Display for BrokerStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} subscribers; {} published, {} queued, {} delivered, {} dropped",
+            "subscribers {}, published {}, queued {}, delivered {}, dropped {}",
             self.subscribers, self.published, self.queued, self.delivered, self.dropped
         )
     }

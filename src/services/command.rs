@@ -98,8 +98,9 @@ pub const DEFAULT_KILL_AFTER: Duration = Duration::from_secs(5);
 /// Without a pidfd (Linux before 5.3, other systems) there is one more thread. Without `/proc` the end
 /// of the group is waited for at most a second, because a dead member can't be told from a living one.
 ///
-/// Two methods of the builder make one command; a clone made in between stays what it was. Added
-/// twice at the same time, each runs a process of its own, and `pid` is the one started last.
+/// A method of the builder makes another command than its clones; a clone of a finished one is a handle
+/// of it. If several services run it at the same time, each has a process of its own, and `pid` is the
+/// one started last.
 #[derive(Clone)]
 pub struct Command {
     plan: Arc<Plan>,

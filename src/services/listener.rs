@@ -111,12 +111,15 @@ pub struct Listener {
 }
 
 /// Binds and serves. The slot has the address as long as it is bound.
-type Serve = dyn Fn(&Context, Settings, &Mutex<Option<SocketAddr>>) -> ServiceResult + Send + Sync;
+type Serve = dyn Fn(&Context, &Settings, &Mutex<Option<SocketAddr>>) -> ServiceResult + Send + Sync;
 
-#[derive(Clone, Copy, Debug)]
+type OnBind = dyn Fn(&Context, Option<SocketAddr>) -> ServiceResult + Send + Sync;
+
+#[derive(Clone)]
 struct Settings {
     max_connections: usize,
     linger: Duration,
+    on_bind: Option<Arc<OnBind>>,
 }
 
 impl Listener {
@@ -157,7 +160,7 @@ impl Listener {
 
     fn new<F>(serve: F) -> Listener
     where
-        F: Fn(&Context, Settings, &Mutex<Option<SocketAddr>>) -> ServiceResult
+        F: Fn(&Context, &Settings, &Mutex<Option<SocketAddr>>) -> ServiceResult
             + Send
             + Sync
             + 'static,
@@ -167,6 +170,7 @@ impl Listener {
             settings: Settings {
                 max_connections: DEFAULT_MAX_CONNECTIONS,
                 linger: DEFAULT_LINGER,
+                on_bind: None,
             },
             address: Arc::default(),
         }
@@ -185,6 +189,41 @@ impl Listener {
     #[must_use]
     pub fn linger(self, d: Duration) -> Listener {
         self.set(|settings| settings.linger = d)
+    }
+
+    /// Calls `f` at each start when it is bound, before it accepts and is ready; with the address it is
+    /// bound to, `None` for a unix socket. To provide the address under a key, say, or to give up
+    /// privileges. The context is that of the service. An error or a panic is its failure. Set again, the
+    /// last one holds.
+    ///
+    /// ```
+    /// use backstay::services::Listener;
+    /// use backstay::{Key, Spec, Supervisor};
+    /// use std::net::SocketAddr;
+    /// use std::time::Duration;
+    ///
+    /// const WEB: Key<SocketAddr> = Key::new("web");
+    ///
+    /// let web = Listener::tcp("127.0.0.1:0", |_stream, _ctx| Ok(())).on_bind(|ctx, address| {
+    ///     if let Some(address) = address {
+    ///         ctx.provide(&WEB, address)?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// let app = Supervisor::new("app");
+    /// app.add_spec(Spec::new("web", web.clone()).provides(&WEB))?;
+    /// app.start()?;
+    /// let address = app.get(&WEB, Duration::from_secs(5))?;
+    /// assert_eq!(Some(*address), web.local_addr());
+    /// assert!(app.stop().is_empty());
+    /// # Ok::<(), backstay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn on_bind(
+        self,
+        f: impl Fn(&Context, Option<SocketAddr>) -> ServiceResult + Send + Sync + 'static,
+    ) -> Listener {
+        self.set(|settings| settings.on_bind = Some(Arc::new(f)))
     }
 
     /// The address it is bound to now, of whichever clone; the port is the real one. `None` while it is
@@ -210,7 +249,7 @@ impl Service for Listener {
             let none = Error::invalid("max_connections", "zero connections cannot be served");
             return Err(Exit::DoNotRestart.because(none).into());
         }
-        (self.serve)(ctx, self.settings, &self.address)
+        (self.serve)(ctx, &self.settings, &self.address)
     }
 
     fn has_interrupt(&self) -> bool {
@@ -221,7 +260,8 @@ impl Service for Listener {
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")
-            .field("settings", &self.settings)
+            .field("max_connections", &self.settings.max_connections)
+            .field("linger", &self.settings.linger)
             .field("local_addr", &self.local_addr())
             .finish_non_exhaustive()
     }

@@ -129,12 +129,18 @@ fn service_that_is_stopped_by_hand_keeps_it() {
     let app = Supervisor::new("app");
     let id = app.add("broker", broker.clone()).unwrap();
     app.start().unwrap();
+    broker.publish(1).unwrap();
+    assert_eq!(subscription.recv(), Ok(1));
+    (2..=6).for_each(|n| broker.publish(n).unwrap());
     app.stop_service(id).unwrap();
     wait_state(&app, "app.broker", State::Stopped);
-    broker.publish(1).unwrap();
+    // What was accepted before the stop is delivered.
+    assert_eq!((subscription.len(), broker.stats().queued), (5, 0));
+    (2..=6).for_each(|n| assert_eq!(subscription.recv(), Ok(n)));
+    broker.publish(7).unwrap();
     assert_eq!(broker.stats().queued, 1);
     app.start_service(id).unwrap();
-    assert_eq!(subscription.recv(), Ok(1));
+    assert_eq!(subscription.recv(), Ok(7));
     assert!(app.stop().is_empty());
     holds(&subscription, []);
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use backstay::Supervisor;
 use backstay::services::{Broker, Overflow, PushError, Subscription};
+use backstay::{State, Supervisor};
 
-use crate::common::{Gate, PATIENCE, Recorder, Tally, unlimited, wait_for};
+use crate::common::{Gate, PATIENCE, Recorder, Tally, unlimited, wait_for, wait_state};
 
 type Code = Arc<dyn Fn(u32) + Send + Sync>;
 
@@ -210,7 +210,74 @@ fn slow_clone_holds_up_nobody_else() {
     assert_eq!(rest(&late), [3, 4]);
 }
 
-/// Nothing is kept for whoever has left.
+/// Of several that were taken together, those behind the first wait all the same.
+#[test]
+fn message_in_hand_takes_up_room() {
+    let begun = [(); 2].map(|()| Gate::new());
+    let go_on = [(); 2].map(|()| Gate::new());
+    let (at_it, gates) = (begun.clone(), go_on.clone());
+    let on_clone: Code = Arc::new(move |n| {
+        if let (Some(begun), Some(gate)) = (at_it.get(n as usize), gates.get(n as usize)) {
+            begun.open();
+            gate.wait();
+        }
+    });
+    let broker = Broker::new(4).unwrap();
+    let all = [(); 2].map(|()| broker.subscribe(10).unwrap());
+    let app = running(&broker);
+    let publish = |n| {
+        broker
+            .publish(Letter::new(n, &on_clone, &nothing()))
+            .is_ok()
+    };
+    assert!(publish(0));
+    begun[0].wait();
+    assert!((1..=4).all(publish));
+    assert!(!publish(5));
+    go_on[0].open();
+    begun[1].wait();
+    // It has begun with one of the four.
+    assert_eq!(broker.stats().queued, 3);
+    assert!(publish(5));
+    assert!(!publish(6));
+    go_on[1].open();
+    assert!(app.stop().is_empty());
+    assert_eq!(
+        all.each_ref().map(rest),
+        [(); 2].map(|()| (0..=5).collect::<Vec<u32>>())
+    );
+}
+
+#[test]
+fn stop_by_hand_delivers_what_was_accepted() {
+    let (begun, go_on) = (Gate::new(), Gate::new());
+    let (at_it, gate) = (begun.clone(), go_on.clone());
+    let on_clone: Code = Arc::new(move |_| {
+        at_it.open();
+        gate.wait();
+    });
+    let broker = Broker::new(10).unwrap();
+    let all = [(); 2].map(|()| broker.subscribe(10).unwrap());
+    let app = unlimited("app");
+    let id = app.add("broker", broker.clone()).unwrap();
+    app.start().unwrap();
+    for n in 1..=5 {
+        broker
+            .publish(Letter::new(n, &on_clone, &nothing()))
+            .ok()
+            .unwrap();
+    }
+    begun.wait();
+    app.stop_service(id).unwrap();
+    wait_state(&app, "app.broker", State::Stopping);
+    go_on.open();
+    wait_state(&app, "app.broker", State::Stopped);
+    assert_eq!(all.each_ref().map(Subscription::len), [5, 5]);
+    assert_eq!(broker.stats().queued, 0);
+    assert!(app.stop().is_empty());
+}
+
+/// Nothing is kept for whoever has left, but what became of its messages is remembered.
 #[test]
 fn every_message_is_dropped_once() {
     let (made, gone) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
@@ -237,7 +304,15 @@ fn every_message_is_dropped_once() {
     wait_for("all are delivered", || {
         leaves.dropped() == 499 || broker.stats().queued == 0
     });
+    wait_for("all are delivered", || broker.stats().queued == 0);
+    wait_for("the last one, too", || stays.dropped() == 995);
+    let before = broker.stats();
     drop(leaves);
+    let after = broker.stats();
+    assert_eq!(
+        (before.delivered, before.dropped),
+        (after.delivered, after.dropped)
+    );
     assert!(app.stop().is_empty());
     drop((stays, broker, app));
     wait_for("all are dropped", || {

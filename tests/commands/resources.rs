@@ -31,6 +31,29 @@ fn rounds_leave_nothing() {
     });
 }
 
+/// As the first process of a container: orphans are handed to this process, and nobody else would
+/// reap them.
+#[test]
+fn orphans_of_the_group_leave_no_zombies_here() {
+    in_own_process(
+        "resources::orphans_of_the_group_leave_no_zombies_here",
+        || {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid())).unwrap();
+            let app = unlimited("app");
+            app.start().unwrap();
+            for n in 0..10 {
+                let script = "for i in 1 2 3; do (sleep 60 & sleep 60) & done; sleep 0.01; exit 0";
+                let child = Command::new("sh").args(["-c", script]);
+                let spec = Spec::new(n.to_string(), child).restart(Restart::OnFailure);
+                let id = app.add_spec(spec).unwrap();
+                assert!(matches!(app.wait_service(id, secs(30)), Ok(End::Done)));
+                assert_eq!(own_children(), []);
+            }
+            app.stop();
+        },
+    );
+}
+
 /// Context switches of this process, of all its threads.
 fn switches() -> u64 {
     std::fs::read_dir("/proc/self/task")

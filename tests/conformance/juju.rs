@@ -11,6 +11,8 @@ mod adding;
 mod answers;
 #[path = "juju/bounces.rs"]
 mod bounces;
+#[path = "juju/changes.rs"]
+mod changes;
 #[path = "juju/fatal.rs"]
 mod fatal;
 #[path = "juju/parts.rs"]

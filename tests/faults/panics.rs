@@ -2,7 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::panic_any;
+use std::panic::{Location, panic_any};
+use std::sync::{Arc, Mutex};
 
 use backstay::{
     Context, ErrorKind, EventKind, FailureKind, Limit, Service, ServiceResult, Supervisor,
@@ -30,6 +31,34 @@ fn one_hook_panic(events: &mut Recorder, path: &str, text: &str) {
     let messages = hook_panics(events, path);
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages[0].contains(text), "{messages:?}");
+}
+
+/// What was seen where: exactly as the standard library would write it, and nothing from outside of
+/// `run`.
+#[test]
+fn record_of_a_panic() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let place = Arc::new(Mutex::new(String::new()));
+    let seen = place.clone();
+    let service = panics_once(move || {
+        let here = Location::caller();
+        *seen.lock().unwrap() = format!("{}:{}:", here.file(), line!() + 1);
+        panic!("a known line");
+    });
+    app.add("a", service).unwrap();
+    app.start().unwrap();
+    let failure = failed(&events.wait("app.a", "failed")).failure;
+    let location = failure.location().unwrap();
+    let column = location.strip_prefix(&*place.lock().unwrap()).unwrap();
+    assert_eq!(column, "9", "{location}");
+    if let Some(trace) = failure.backtrace() {
+        let text = trace.to_string();
+        assert!(text.contains("record_of_a_panic"), "{text}");
+        assert!(!text.contains("driver::thread::work"), "{text}");
+        assert!(!text.contains("thread_start"), "{text}");
+    }
+    assert!(app.stop().is_empty());
 }
 
 #[test]

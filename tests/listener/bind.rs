@@ -3,7 +3,7 @@
 use backstay::services::Listener;
 use backstay::{Backoff, End, Restart, Spec};
 
-use crate::common::{HOUR, Recorder, failed, ms, secs, timed, unlimited, wait_for, wait_state};
+use crate::common::{HOUR, Recorder, failed, ms, secs, timed, unlimited, wait_state};
 use crate::{assert_echo, connect, echo, start};
 
 #[test]
@@ -173,9 +173,10 @@ mod unix {
     fn it_is_not_removed_when_it_is_somebody_elses() {
         let path = SocketPath::new("replaced");
         let app = unlimited("app");
-        app.add("web", Listener::unix(&path.0, answer)).unwrap();
+        let spec = Spec::new("web", Listener::unix(&path.0, answer)).ready_timeout(secs(20));
+        app.add_spec(spec).unwrap();
         app.start().unwrap();
-        wait_for("it is bound", || path.0.exists());
+        app.wait_ready(secs(20)).unwrap();
         assert_eq!(read(&path.0), "hello");
         std::fs::remove_file(&path.0).unwrap();
         std::fs::write(&path.0, "mine").unwrap();

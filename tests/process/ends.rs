@@ -73,7 +73,7 @@ fn log_says_why_it_stops() {
         ended.assert_code(0);
         assert_says_why(&ended, why);
         assert!(
-            ended.position("stopping: ") < ended.position("app.q ends"),
+            ended.position("stopping: ") < ended.position("app.q] [1] stopped"),
             "{ended}"
         );
         ended.assert_said("app] ended");
@@ -178,7 +178,6 @@ fn service_added_while_it_runs_is_stopped_too() {
     const NAME: &str = "process::ends::service_added_while_it_runs_is_stopped_too";
     if is_child(NAME) {
         let app = Supervisor::new("app");
-        app.start().unwrap();
         app.add("early", obedient).unwrap();
         app.add("adds", |ctx: &Context| {
             // Not again when it is asked to stop right away.

@@ -6,7 +6,7 @@
 //!   the rows' ids as names, and `regressions` for holes that were found and closed;
 //! - `classify`: the table of what an end means, complete;
 //! - `differential`: the same histories here and in Erlang/OTP;
-//! - `graph`, `graph_stops`, `graphs`: services that provide for each other;
+//! - `graph`, `graph_stops`, `graph_regressions`, `graphs`: services that provide for each other;
 //! - `exhaustive`: every reachable state of small machines, with the design's rules as invariants;
 //! - `model`: long random histories against a naive model.
 
@@ -15,6 +15,7 @@ mod classify;
 mod differential;
 mod exhaustive;
 mod graph;
+mod graph_regressions;
 mod graph_stops;
 mod graphs;
 mod harness;

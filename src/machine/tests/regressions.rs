@@ -3,7 +3,7 @@
 use super::harness::{Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::Moment;
-use crate::machine::message::{Command, Config, Input, Outcome, Policy, Verdict};
+use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, Verdict};
 use crate::machine::policy::{AutoShutdown, Backoff, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
@@ -237,5 +237,30 @@ fn a_service_that_is_late_before_a_set_restart_would_have_asked_is_no_significan
     w.fails("a");
     w.run_out();
     assert_eq!((w.is_there("s"), w.over()), (false, None));
+    assert_eq!(w.view("a").incarnation, 2);
+}
+
+#[test]
+fn an_abandoned_service_that_leaves_threads_behind_has_ended_late() {
+    let mut w = alone(policy());
+    w.stops("a", Stops::Hangs);
+    w.restart_service("a");
+    w.run_out();
+    assert_eq!(w.who("abandoned"), ["a"]);
+    let id = w.id("a");
+    w.act(Input::Ended {
+        id,
+        incarnation: 1,
+        end: End {
+            outcome: Outcome::Ok,
+            fatal: false,
+            discarded: false,
+            stragglers: true,
+        },
+    });
+    assert_eq!(w.who("ended late"), ["a"]);
+    assert_eq!(w.view("a").state, State::Abandoned);
+    w.act(Input::Cleared { id, incarnation: 1 });
+    assert_eq!(w.who("ended late"), ["a"]);
     assert_eq!(w.view("a").incarnation, 2);
 }

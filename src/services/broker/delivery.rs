@@ -1,19 +1,24 @@
 //! The one who has the turn: hands out what was accepted.
 //!
 //! It takes some messages at a time and gives each subscriber all of them at once: a lock and a wake-up
-//! for many messages cost little more than for one. Where it stands is kept outside of the code that
+//! for many messages cost little more than for one. But only as many as are handed out in no time: the
+//! first of them waits until the others are cloned, and so does a stop. Where it stands is kept outside of the code that
 //! may panic, which is the messages' own; after a panic it goes on with the next message.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::hub::Hub;
 use super::inbox::Turn;
 use super::subscription::Mailbox;
+use crate::services::clock;
 use crate::{Context, Failure};
 
-/// How many messages are handed out together, if so many wait. The first of them is held up by the
-/// cloning of the others.
-const TOGETHER_MAX: usize = 32;
+/// How many messages are handed out together at most, if so many wait.
+const TOGETHER_MAX: usize = 64;
+
+/// When that takes longer, fewer are handed out together the next time.
+const HAND_OUT_MAX: Duration = Duration::from_millis(1);
 
 /// How it ended.
 pub(super) enum Ended {
@@ -35,6 +40,8 @@ struct Delivery<'a, T: Clone> {
     members: Vec<Arc<Mailbox<T>>>,
     /// The change of the members that it has seen.
     seen: usize,
+    /// How many messages to hand out together.
+    together: usize,
     /// What is being handed out.
     hand: Vec<T>,
     /// To whom: the place in `members`.
@@ -70,6 +77,7 @@ impl<'a, T: Clone> Delivery<'a, T> {
             hub,
             members: Vec::new(),
             seen: 0,
+            together: 1,
             hand: Vec::new(),
             to: 0,
             copies: Vec::new(),
@@ -87,7 +95,7 @@ impl<'a, T: Clone> Delivery<'a, T> {
             }
         };
         while !ctx.is_stopping() {
-            if self.take(TOGETHER_MAX, || ctx.is_stopping()) == 0 {
+            if self.take(usize::MAX, || ctx.is_stopping()) == 0 {
                 break;
             }
             self.hand_out(&mut tell);
@@ -103,19 +111,31 @@ impl<'a, T: Clone> Delivery<'a, T> {
             false => (0, 0),
         };
         while left > 0 {
-            let taken = self.take(left.min(TOGETHER_MAX), || true);
+            let taken = self.take(left, || true);
             self.hand_out(&mut tell);
             left = if taken == 0 { 0 } else { left - taken };
         }
         Ended::Stopped
     }
 
+    /// Takes as many as may be handed out together, and no more than `max`.
     fn take(&mut self, max: usize, give_up: impl Fn() -> bool) -> usize {
+        let max = max.min(self.together);
         self.hub.inbox.take(&mut self.hand, max, give_up)
     }
 
     /// Hands out what it has in hand, whatever the messages' own code does. `panicked` is told.
     fn hand_out(&mut self, panicked: &mut dyn FnMut(Failure)) {
+        let (begun, many) = (clock::now(), self.hand.len());
+        self.hand_out_all(panicked);
+        if clock::now().saturating_duration_since(begun) > HAND_OUT_MAX {
+            self.together = (self.together / 2).max(1);
+        } else if many == self.together {
+            self.together = (self.together * 2).min(TOGETHER_MAX);
+        }
+    }
+
+    fn hand_out_all(&mut self, panicked: &mut dyn FnMut(Failure)) {
         self.hub.refresh(&mut self.seen, &mut self.members);
         self.to = 0;
         while let Err(panic) = Failure::catch(|| self.go_on()) {
@@ -135,9 +155,9 @@ impl<'a, T: Clone> Delivery<'a, T> {
         while let Some(member) = self.members.get(self.to) {
             if self.to + 1 < self.members.len() {
                 self.cloning = true;
-                for message in self.hand.iter().skip(self.copies.len() + self.failed) {
-                    self.copies.push(message.clone());
-                }
+                // A clone that panics leaves those before it in place.
+                let rest = self.hand.get(self.copies.len() + self.failed..);
+                self.copies.extend(rest.unwrap_or_default().iter().cloned());
                 self.cloning = false;
                 member.offer(&mut self.copies, &mut self.lost);
             } else {
@@ -166,10 +186,9 @@ impl<T: Clone> Drop for Delivery<'_, T> {
         if self.hub.inbox.end_turn() {
             return;
         }
-        while self.take(TOGETHER_MAX, || true) > 0 {
+        while self.take(usize::MAX, || true) > 0 {
             self.hand_out(&mut drop);
         }
         self.hub.close_members();
-        self.hub.inbox.release();
     }
 }

@@ -171,12 +171,12 @@ impl<T> Inbox<T> {
         state
     }
 
-    /// Ends the turn, with nothing in hand. False: it is closed, so the turn goes on until everything is
-    /// delivered and [`release`](Inbox::release) ends it.
+    /// Ends the turn, with nothing in hand. False: it is closed, so nobody gets the next one, and the rest
+    /// is for the caller to deliver.
     pub(super) fn end_turn(&self) -> bool {
         let mut state = self.state.lock();
         state.in_hand = 0;
-        state.delivering = state.closed;
+        state.delivering = false;
         let ended = !state.closed;
         drop(state);
         self.room.notify_all();
@@ -184,24 +184,17 @@ impl<T> Inbox<T> {
         ended
     }
 
-    /// Ends the last turn of all.
-    pub(super) fn release(&self) {
-        self.state.lock().delivering = false;
-        self.turn.notify_all();
-    }
-
-    /// Takes nothing any more. True: the caller has the turn, and the rest is for it to deliver.
+    /// Takes nothing any more. True: nobody has the turn, so the rest is for the caller to deliver.
     pub(super) fn close(&self) -> bool {
         let mut state = self.state.lock();
         if state.closed {
             return false;
         }
         state.closed = true;
-        let mine = !state.delivering;
-        state.delivering = true;
+        let nobody_delivers = !state.delivering;
         drop(state);
         self.notify();
-        mine
+        nobody_delivers
     }
 
     /// Has everybody look again, because somebody may want to give up.

@@ -14,6 +14,9 @@ use super::look::look;
 use crate::services::refused::{Closed, PopError};
 use crate::{Context, Stopping};
 
+/// By how much the memory for what waits grows, up to the capacity.
+const GROWTH: usize = 4;
+
 /// What a subscription loses that has no room for one more message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
@@ -247,6 +250,7 @@ impl<T> Mailbox<T> {
             Overflow::DropNewest => offered.min(self.capacity - letters.queue.len()),
             Overflow::DropOldest => offered,
         };
+        self.make_room(&mut letters.queue, fit);
         letters.queue.extend(messages.drain(..fit));
         let too_many = letters.queue.len().saturating_sub(self.capacity);
         lost.extend(letters.queue.drain(..too_many));
@@ -261,6 +265,15 @@ impl<T> Mailbox<T> {
             self.received.notify_one();
         }
         lost.append(messages);
+    }
+
+    /// Memory for more messages: a lot of it at a time, because every time what waits is moved.
+    fn make_room(&self, queue: &mut VecDeque<T>, more: usize) {
+        let needed = queue.len() + more;
+        if needed > queue.capacity() {
+            let room = needed.saturating_mul(GROWTH).min(self.capacity);
+            queue.reserve_exact(room.max(needed) - queue.len());
+        }
     }
 
     /// A message that could not be made for it.

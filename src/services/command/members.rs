@@ -3,6 +3,9 @@
 //! Members are children of children, so nobody tells us of their ends. On Linux `/proc` says who
 //! they are, zombies left out, and a pidfd of each is waited for. Elsewhere, and without `/proc`, the
 //! kernel can only be asked again and again whether the group exists.
+//!
+//! When this process is the one that orphans are handed to (the first of a container, a subreaper),
+//! the zombies are its own, and nobody else reaps them: so they are reaped here.
 
 use std::time::Duration;
 
@@ -37,6 +40,7 @@ pub(super) fn wait_gone(leaders: &[Pid], kill: impl Fn(), mut told: impl FnMut(&
             return false;
         };
         if living.is_empty() {
+            reap_orphans(leaders);
             return true;
         }
         told(&living);
@@ -98,19 +102,7 @@ fn wait_for_one(_leaders: &[Pid], _living: &[Pid]) -> bool {
 fn living(leaders: &[Pid]) -> Option<Vec<Pid>> {
     // Mounted, and of our processes: it has ourselves.
     std::fs::read("/proc/self/stat").ok()?;
-    let mut living = Vec::new();
-    for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        if let Some(pid) = pid.and_then(Pid::from_raw) {
-            if !leaders.contains(&pid) && is_living(pid, leaders) {
-                living.push(pid);
-            }
-        }
-    }
-    Some(living)
+    Some(members(leaders, |stat| !stat.is_zombie()))
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
@@ -118,41 +110,94 @@ fn living(_leaders: &[Pid]) -> Option<Vec<Pid>> {
     None
 }
 
+/// While the leaders are not reaped, a zombie in their groups that is our child can be nobody but an
+/// orphan of theirs.
 #[cfg(any(target_os = "linux", target_os = "android"))]
+fn reap_orphans(leaders: &[Pid]) {
+    use rustix::process::{WaitId, WaitIdOptions, getpid, waitid};
+
+    for orphan in members(leaders, |stat| {
+        stat.is_zombie() && stat.parent == Some(getpid())
+    }) {
+        // An error: somebody else has reaped it.
+        let _ = waitid(
+            WaitId::Pid(orphan),
+            WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+        );
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn reap_orphans(_leaders: &[Pid]) {}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn members(leaders: &[Pid], wanted: impl Fn(&Stat) -> bool) -> Vec<Pid> {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(Pid::from_raw)
+        .filter(|pid| !leaders.contains(pid))
+        .filter(|pid| Stat::read(*pid).is_some_and(|s| leaders.contains(&s.group) && wanted(&s)))
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
 fn is_living(pid: Pid, leaders: &[Pid]) -> bool {
-    state_and_group(pid.as_raw_nonzero().get())
-        .is_some_and(|(state, group)| !matches!(state, 'Z' | 'X' | 'x') && leaders.contains(&group))
+    Stat::read(pid).is_some_and(|stat| leaders.contains(&stat.group) && !stat.is_zombie())
 }
 
-/// From `/proc/<pid>/stat`: the state and the process group.
+/// What `/proc/<pid>/stat` says, as far as it matters.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn state_and_group(pid: i32) -> Option<(char, Pid)> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&stat)
+#[derive(PartialEq, Eq, Debug)]
+struct Stat {
+    state: char,
+    /// `None`: outside of what we can see.
+    parent: Option<Pid>,
+    group: Pid,
 }
 
-/// `pid (name) state parent group ..`; the name may have anything in it, parentheses too.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-fn parse_stat(stat: &[u8]) -> Option<(char, Pid)> {
-    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let group = fields.nth(1)?.parse().ok()?;
-    Some((state, Pid::from_raw(group)?))
+impl Stat {
+    fn read(pid: Pid) -> Option<Stat> {
+        Stat::parse(&std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
+    }
+
+    /// `pid (name) state parent group ..`; the name may have anything in it, parentheses too.
+    fn parse(stat: &[u8]) -> Option<Stat> {
+        let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+        let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
+        let mut fields = rest.split_ascii_whitespace();
+        Some(Stat {
+            state: fields.next()?.chars().next()?,
+            parent: Pid::from_raw(fields.next()?.parse().ok()?),
+            group: Pid::from_raw(fields.next()?.parse().ok()?)?,
+        })
+    }
+
+    fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
 }
 
-#[cfg(all(test, any(target_os = "linux", target_os = "android")))]
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_name_may_have_anything_in_it() {
-        let group = Pid::from_raw(7);
-        let parsed = |stat: &str| parse_stat(stat.as_bytes());
-        assert_eq!(parsed("9 (sleep) S 1 7 7 0"), group.map(|g| ('S', g)));
-        assert_eq!(parsed("9 (a) Z 3 (b) R 1 7 7 0"), group.map(|g| ('R', g)));
-        assert_eq!(parse_stat(b"9 (\xff) Z 1 7 7 0"), group.map(|g| ('Z', g)));
+        let stat = |state, parent| Stat {
+            state,
+            parent: Pid::from_raw(parent),
+            group: Pid::from_raw(7).unwrap(),
+        };
+        let parsed = |text: &str| Stat::parse(text.as_bytes());
+        assert_eq!(parsed("9 (sleep) S 1 7 7 0"), Some(stat('S', 1)));
+        assert_eq!(parsed("9 (a) Z 3 (b) R 2 7 7 0"), Some(stat('R', 2)));
+        assert_eq!(Stat::parse(b"9 (\xff) Z 0 7 7 0"), Some(stat('Z', 0)));
         assert_eq!(parsed("9 (kthreadd) S 0 0 0"), None);
         assert_eq!(parsed(""), None);
     }
@@ -161,7 +206,8 @@ mod tests {
     fn this_process_lives_in_its_group() {
         let group = rustix::process::getpgrp();
         let own = rustix::process::getpid();
-        assert!(is_living(own, &[group]));
-        assert!(!is_living(own, &[]));
+        let found = members(&[group], |stat| !stat.is_zombie());
+        assert!(found.contains(&own) || own == group);
+        assert!(members(&[], |_| true).is_empty());
     }
 }

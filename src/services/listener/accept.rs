@@ -22,12 +22,15 @@ const EXHAUSTED_TOLD_AGAIN: Duration = Duration::from_secs(10);
 /// it listens at, also shown by `shown` as long as it does.
 pub(super) fn serve<S: Socket>(
     ctx: &Context,
-    settings: Settings,
+    settings: &Settings,
     socket: S,
     about: &str,
     shown: Option<Shown<'_>>,
     handler: Arc<Handler<S::Stream>>,
 ) -> ServiceResult {
+    if let Some(on_bind) = &settings.on_bind {
+        on_bind(ctx, shown.as_ref().map(|shown| shown.address))?;
+    }
     let crew = match ctx.supervise(crew::builder()) {
         Ok(crew) => crew,
         Err(e) if e.kind() == ErrorKind::Stopping => return Ok(()),

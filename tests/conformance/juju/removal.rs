@@ -5,8 +5,8 @@ use crossbeam_channel::unbounded;
 
 use crate::common::watch::{SOON, is_listed, missing, wait_gone};
 use crate::common::{
-    Recorder, Tally, add_running, counted, ending, fails, ms, obedient, pass, secs, slow_to_stop,
-    take, timed, unlimited,
+    Gate, Recorder, Tally, add_running, counted, ending, fails, hung, ms, obedient, pass, secs,
+    slow_to_stop, take, timed, unlimited,
 };
 
 #[test]
@@ -31,13 +31,15 @@ fn remove_and_wait_returns_after_the_real_end() {
 fn remove_and_wait_times_out_and_the_removal_goes_on() {
     let app = unlimited("app");
     app.start().unwrap();
-    let ends = Tally::new();
-    let slow = ending(&ends, slow_to_stop(ms(500)));
-    let a = add_running(&app, "a", slow);
+    let (ends, release) = (Tally::new(), Gate::new());
+    let a = add_running(&app, "a", ending(&ends, hung(&release)));
     let (removed, took) = timed(|| app.remove_and_wait(a, ms(100)));
     assert_eq!(removed.unwrap_err().kind(), ErrorKind::Timeout);
     assert!(took >= ms(100), "{took:?}");
-    assert!(is_listed(&app, "app.a") || ends.get() == 1);
+    // It still runs, so nobody has waited for its end.
+    assert_eq!(ends.get(), 0);
+    assert!(is_listed(&app, "app.a"));
+    release.open();
     wait_gone(&app, "app.a");
     assert_eq!(ends.get(), 1);
     assert!(app.stop().is_empty());
@@ -109,6 +111,7 @@ fn waiter_gets_an_answer_when_the_supervisor_ends() {
     runs.reach(1);
     let waits = app.clone();
     let waiter = std::thread::spawn(move || waits.wait_ready(secs(60)));
+    // Time to begin waiting. Later it gets the same answer.
     pass(ms(100));
     let (not_ready, took) = timed(|| {
         app.stop();

@@ -1,6 +1,7 @@
 //! What makes two states the same: everything that decides what comes next, with times relative to
 //! now and incarnations relative to the last one.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::monitor::{Live, Monitor};
@@ -53,7 +54,7 @@ impl Key {
         let Node {
             machine, monitors, ..
         } = node;
-        let services = machine.children.iter();
+        let services: BTreeMap<_, _> = machine.children.iter().collect();
         Key {
             mode: match machine.mode {
                 Mode::Idle => (0, Moment::START, None),
@@ -66,6 +67,7 @@ impl Key {
             clock_is_still: machine.limit_clock.still_since.is_some(),
             supervisor: (monitors.paused, monitors.stopping, monitors.over),
             services: services
+                .into_iter()
                 .map(|(id, child)| (*id, service(node, *id, child)))
                 .collect(),
             waves: waves(machine),

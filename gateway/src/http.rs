@@ -1,0 +1,75 @@
+//! As much of HTTP/1.1 as it takes to post a batch. httparse does the parsing.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use backstay::{BoxError, Context};
+
+/// How long a head may be, in bytes.
+const HEAD_MAX: usize = 8 * 1024;
+
+/// How many header fields there may be.
+pub(crate) const FIELDS_MAX: usize = 32;
+
+/// How long the other side may be silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Posts a body. Ends early at a stop.
+///
+/// # Errors
+/// The peer can't be reached, is silent, or answers anything but success.
+pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxError> {
+    let at = |e: io::Error| format!("{to}: {e}");
+    let address = to
+        .to_socket_addrs()
+        .map_err(at)?
+        .next()
+        .ok_or_else(|| format!("{to}: no such host"))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(at)?;
+    let other = stream.try_clone()?;
+    let _unblock = ctx.on_stop(move || other.shutdown(Shutdown::Both));
+    patient(&stream)?;
+    let length = body.len();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {to}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    stream
+        .write_all(&[head.as_bytes(), body].concat())
+        .map_err(at)?;
+    let (head, _) = read_head(&mut stream).map_err(at)?;
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut response = httparse::Response::new(&mut fields);
+    response.parse(&head).map_err(|e| format!("{to}: {e}"))?;
+    match response.code {
+        Some(200..=299) => Ok(()),
+        code => Err(format!("{to}: status {}", code.unwrap_or_default()).into()),
+    }
+}
+
+pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}
+
+/// A head with the empty line that ends it, and what came with it.
+pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    const END: &[u8] = b"\r\n\r\n";
+    let mut head = Vec::new();
+    let mut chunk = [0; HEAD_MAX];
+    loop {
+        if let Some(end) = head.windows(END.len()).position(|four| four == END) {
+            let rest = head.split_off(end + END.len());
+            return Ok((head, rest));
+        }
+        match stream.read(&mut chunk)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            _ if head.len() > HEAD_MAX => return Err(bad("the head is too long")),
+            n => head.extend_from_slice(&chunk[..n]),
+        }
+    }
+}
+
+pub(crate) fn bad(why: impl Into<BoxError>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
