@@ -22,10 +22,10 @@ use rusqlite::{Connection, OpenFlags};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 /// How long it runs without faults, before and after.
-const UNDISTURBED: Duration = Duration::from_secs(4);
+const UNDISTURBED: Duration = Duration::from_secs(3);
 
 /// How long it runs as fast as it can, before and after.
-const FULL_SPEED: Duration = Duration::from_secs(2);
+const FULL_SPEED: Duration = Duration::from_secs(1);
 
 /// How long before the next fault the throughput counts as undisturbed by the last one.
 const BETWEEN: Duration = Duration::from_secs(1);
