@@ -103,10 +103,7 @@ pub fn keep(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
             recv(gateway.reload.1) -> _ => gateway.faults.strike("config")?,
             recv(ctx.stop_signal()) -> _ => return Ok(()),
         }
-        let Some(file) = &gateway.file else {
-            ctx.log("there is no file to read: the gateway was started without");
-            continue;
-        };
+        let file = &gateway.file;
         match Config::load(file) {
             Ok(next) => {
                 publish(ctx, Some(&now), &next)?;

@@ -1,9 +1,11 @@
 //! As much of HTTP/1.1 as it takes to post a batch. httparse does the parsing.
 
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
 use std::time::Duration;
 
+use backstay::crossbeam_channel::{bounded, select};
 use backstay::{BoxError, Context};
 
 /// How long a head may be, in bytes.
@@ -15,18 +17,13 @@ pub(crate) const FIELDS_MAX: usize = 32;
 /// How long the other side may be silent.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Posts a body. Ends early at a stop.
+/// Posts a body. Ends at a stop.
 ///
 /// # Errors
 /// The peer can't be reached, is silent, or answers anything but success.
 pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxError> {
     let at = |e: io::Error| format!("{to}: {e}");
-    let address = to
-        .to_socket_addrs()
-        .map_err(at)?
-        .next()
-        .ok_or_else(|| format!("{to}: no such host"))?;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(at)?;
+    let mut stream = connect(ctx, to).map_err(at)?;
     let other = stream.try_clone()?;
     let _unblock = ctx.on_stop(move || other.shutdown(Shutdown::Both));
     patient(&stream)?;
@@ -47,6 +44,18 @@ pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxE
     }
 }
 
+/// Looking up a name and connecting can't be interrupted, and take what time they like. So a thread does
+/// it that nobody waits for too long, or beyond a stop; it ends by itself when the system gives up.
+fn connect(ctx: &Context, to: &str) -> io::Result<TcpStream> {
+    let (to, (tell, told)) = (to.to_owned(), bounded(1));
+    thread::Builder::new().spawn(move || tell.send(TcpStream::connect(to)))?;
+    select! {
+        recv(told) -> stream => stream.map_err(io::Error::other)?,
+        recv(ctx.stop_signal()) -> _ => Err(ErrorKind::Interrupted.into()),
+        default(PATIENCE) => Err(ErrorKind::TimedOut.into()),
+    }
+}
+
 pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))
@@ -63,7 +72,7 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)
             return Ok((head, rest));
         }
         match stream.read(&mut chunk)? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            0 => return Err(ErrorKind::UnexpectedEof.into()),
             _ if head.len() > HEAD_MAX => return Err(bad("the head is too long")),
             n => head.extend_from_slice(&chunk[..n]),
         }
@@ -71,5 +80,5 @@ pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)
 }
 
 pub(crate) fn bad(why: impl Into<BoxError>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why)
+    io::Error::new(ErrorKind::InvalidData, why)
 }

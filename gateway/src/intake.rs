@@ -164,6 +164,9 @@ pub fn serial(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
     while readable(ctx, &line.file)? {
         gateway.faults.strike("serial")?;
         let n = line.read(&mut chunk)?;
+        if n == 0 {
+            return Err("the other end has hung up".into());
+        }
         let answers = answers(gateway, ctx, lines.feed(&chunk[..n])).concat();
         line.write_all(answers.as_bytes())?;
     }

@@ -1,38 +1,37 @@
 //! `gateway`: the demonstration; `gateway --config FILE`: the real thing. Exit codes are in the README.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use gateway::config::Config;
 use gateway::demo::{self, devices, pty::Pty};
 use gateway::tree;
-use gateway::trouble::{EXIT_CONFIG, EXIT_USAGE, Trouble};
+use gateway::trouble::{EXIT_CONFIG, EXIT_FOLDER, EXIT_USAGE, Trouble};
 
 const USAGE: &str = "usage: gateway [--config FILE]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => match demo::config() {
-            Ok((config, line)) => run(None, config, Some(line)),
-            Err(why) => refuse(EXIT_CONFIG, why),
+        [] => match demo::prepare() {
+            Ok((file, line)) => run(file, Some(&line)),
+            Err(e) => refuse(EXIT_FOLDER, e),
         },
-        ["--config", file] => match Config::load(Path::new(file)) {
-            Ok(config) => run(Some(file.into()), config, None),
-            Err(why) => refuse(EXIT_CONFIG, why),
-        },
+        ["--config", file] => run(file.into(), None),
         // What the demonstration starts as its devices.
-        ["simulate", tcp, udp] => match (tcp.parse(), udp.parse()) {
-            (Ok(tcp), Ok(udp)) => {
-                devices::run(tcp, udp).map_or_else(|e| refuse(1, e), |()| ExitCode::SUCCESS)
-            }
-            _ => refuse(EXIT_USAGE, USAGE),
+        ["simulate", tcp, udp] => match devices::run(tcp, udp) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => refuse(1, e),
         },
         _ => refuse(EXIT_USAGE, USAGE),
     }
 }
 
-fn run(file: Option<PathBuf>, config: Config, line: Option<Pty>) -> ExitCode {
+fn run(file: PathBuf, line: Option<&Pty>) -> ExitCode {
+    let config = match Config::load(&file) {
+        Ok(config) => config,
+        Err(why) => return refuse(EXIT_CONFIG, why),
+    };
     let ended = tree::build(file, config, line).and_then(|app| {
         app.run()?;
         Ok(app.stop())

@@ -118,10 +118,11 @@ fn open(file: &Path, check: bool) -> Result<Connection, BoxError> {
     fs::create_dir_all(folder).map_err(|e| Trouble::new(EXIT_FOLDER, folder.display(), e))?;
     let opened = Connection::open(file).and_then(|database| {
         database.execute_batch(SCHEMA)?;
-        let found: String = match check {
-            true => database.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?,
-            false => "ok".to_owned(),
+        let check = match check {
+            true => "PRAGMA quick_check(1)",
+            false => "SELECT 'ok'",
         };
+        let found: String = database.query_row(check, [], |row| row.get(0))?;
         Ok((database, found))
     });
     match opened.map_err(|e| Trouble::of_database(&shown, e))? {

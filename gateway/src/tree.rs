@@ -40,7 +40,7 @@ const HUNG_MAX: usize = 2;
 
 /// What services share, and what outlives the restart of any of them.
 pub struct Gateway {
-    pub file: Option<PathBuf>,
+    pub file: PathBuf,
     pub config: Mutex<Config>,
     pub reload: (Sender<()>, Receiver<()>),
     pub parsers: WorkerPool,
@@ -70,19 +70,14 @@ impl Gateway {
 ///
 /// # Errors
 /// None that depends on the configuration.
-pub fn build(
-    file: Option<PathBuf>,
-    config: Config,
-    line: Option<Pty>,
-) -> Result<Supervisor, Error> {
+pub fn build(file: PathBuf, config: Config, line: Option<&Pty>) -> Result<Supervisor, Error> {
     let reload = bounded(1);
     let reading = reload.0.clone();
+    let Config { data, limits, .. } = config.clone();
+    let (failures, minute) = (limits.failures_per_minute.get(), Duration::from_secs(60));
     let app = Supervisor::builder("gateway")
         // A crash loop of the whole is for the init system to see.
-        .limit(Limit::window(
-            config.limits.failures_per_minute.get(),
-            Duration::from_secs(60),
-        ))
+        .limit(Limit::window(failures, minute))
         .backoff(backoff(Duration::from_secs(5)))
         .service_stop_timeout(STOP_TIMEOUT)
         .on_signal(SIGHUP, move |_| {
@@ -92,7 +87,6 @@ pub fn build(
         .on_signal(SIGUSR1, |app| println!("{}\n", app.report()))
         .on_event(tell)
         .build()?;
-    let Config { data, limits, .. } = config.clone();
     if line.is_some() {
         demo::add_first(&app, &data.folder)?;
     }

@@ -6,15 +6,17 @@ mod rig;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use gateway::demo::pty::Pty;
 use gateway::terminal::Terminal;
 use rig::{PATIENCE, Process, Site, ask, wait_for};
 use rusqlite::Connection;
-use rustix::process::{Pid, Resource, Rlimit, geteuid, prlimit};
+use rustix::process::geteuid;
 
 /// Nobody, on every Linux.
 const NOBODY: u32 = 65_534;
@@ -58,6 +60,16 @@ fn without_an_argument_it_demonstrates_itself() {
     let gateway = Process::start(&mut Command::new(env!("CARGO_BIN_EXE_gateway")));
     let place = gateway.wait_says("database ");
     let file = place.split("database ").nth(1).unwrap().to_owned();
+    // It can be told to read its configuration again.
+    let config = Path::new(&file).with_file_name("gateway.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("every_s = 60", "every_s = 6o")).unwrap();
+    gateway.signal("HUP");
+    gateway.wait_says(&format!(
+        "{}:{}: ",
+        config.display(),
+        line_of(&text, "every_s")
+    ));
     // The devices' lines arrive, and go on to the peer.
     gateway.wait_says("gateway.tcp.6");
     wait_tree(&gateway, "the peer has everything up to");
@@ -106,12 +118,12 @@ fn a_line_that_is_no_good_is_answered_with_the_reason_and_counted() {
 fn datagrams_and_a_serial_line_are_answered_as_well() {
     let mut site = Site::new("ways");
     let line = Pty::new().unwrap();
-    site.serial = Some(line.device().to_owned());
+    site.serial = Some(line.device.clone());
     let gateway = site.start();
     gateway.wait_says("udp");
 
     let device = UdpSocket::bind("127.0.0.1:0").unwrap();
-    device.connect(("127.0.0.1", site.udp)).unwrap();
+    device.connect((site.ip, site.udp)).unwrap();
     device.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = [0; 512];
     for (datagram, answer) in [
@@ -126,7 +138,7 @@ fn datagrams_and_a_serial_line_are_answered_as_well() {
         assert_eq!(bytes[..n], *answer);
     }
 
-    let mut serial = Terminal::new(line.other_end().unwrap()).unwrap();
+    let mut serial = Terminal::new(line.other_end.try_clone().unwrap()).unwrap();
     serial.write_all(b"boiler 1 pressure 3").unwrap();
     serial.write_all(b"\nboiler 2\n").unwrap();
     let expected = b"ok boiler 1\nerr malformed: no metric\n";
@@ -163,7 +175,7 @@ fn what_was_acknowledged_is_there_after_a_kill() {
 
 #[test]
 fn wrong_usage() {
-    for args in [&["--config"][..], &["--help"], &["simulate", "x", "y"]] {
+    for args in [&["--config"][..], &["--help"], &["simulate"]] {
         let gateway = Process::start(Command::new(env!("CARGO_BIN_EXE_gateway")).args(args));
         assert_refuses(gateway, 2, &["usage: gateway [--config FILE]"]);
     }
@@ -186,11 +198,7 @@ fn a_configuration_with_a_mistake_is_refused_with_file_and_line() {
         ("keep_hours", "keep_ours", "unknown field `keep_ours`"),
         ("keep_hours = 1000", "keep_hours = 0", "nonzero"),
         ("keep_hours = 1000", "keep_hours = \"long\"", "invalid type"),
-        (
-            "tcp = \"127.0.0.1:",
-            "tcp = \"here:",
-            "invalid socket address",
-        ),
+        ("tcp = \"127.", "tcp = \"here.", "invalid socket address"),
         ("[upload]", "[uplaod]", "unknown field `uplaod`"),
         ("[upload]", "[upload", ""),
     ] {
@@ -239,12 +247,12 @@ fn hangup_has_the_file_read_again() {
 
     // A new port: devices move, and who has nothing to do with it runs on.
     let old = site.tcp;
-    site.tcp = rig::free_port();
+    site.tcp = site.free_port();
     fs::write(site.config(), site.text()).unwrap();
     gateway.signal("HUP");
-    gateway.wait_says(&format!("tcp 127.0.0.1:{}", site.tcp));
+    gateway.wait_says(&format!("tcp {}:{}", site.ip, site.tcp));
     assert_eq!(ask(&mut site.connect(), b"pump 3 t 1\n", 1), ["ok pump 3"]);
-    assert!(TcpListener::bind(("127.0.0.1", old)).is_ok());
+    assert!(TcpListener::bind((site.ip, old)).is_ok());
     gateway.signal("USR1");
     gateway.wait_says("gateway.watchdog (");
     let said = gateway.said();
@@ -254,7 +262,7 @@ fn hangup_has_the_file_read_again() {
     assert!(!of("gateway.retention (").contains("incarnation"), "{said}");
 
     // A port that somebody has is no reason to end: it is tried again.
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind((site.ip, 0)).unwrap();
     site.tcp = taken.local_addr().unwrap().port();
     fs::write(site.config(), site.text()).unwrap();
     gateway.signal("HUP");
@@ -267,15 +275,15 @@ fn hangup_has_the_file_read_again() {
 #[test]
 fn a_port_in_use_ends_it_at_the_start() {
     let mut site = Site::new("port");
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind((site.ip, 0)).unwrap();
     site.tcp = taken.local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{}", site.tcp);
+    let address = format!("{}:{}", site.ip, site.tcp);
     assert_refuses(site.start(), 5, &[&address, "in use"]);
 
     let mut site = Site::new("port");
-    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = UdpSocket::bind((site.ip, 0)).unwrap();
     site.udp = taken.local_addr().unwrap().port();
-    let address = format!("127.0.0.1:{}", site.udp);
+    let address = format!("{}:{}", site.ip, site.udp);
     assert_refuses(site.start(), 5, &[&address, "in use"]);
 
     let mut site = Site::new("port");
@@ -358,21 +366,9 @@ fn a_full_disk_makes_devices_wait() {
     let gateway = site.start();
     let mut device = site.connect();
     assert_eq!(ask(&mut device, b"pump 1 t 1\n", 1), ["ok pump 1"]);
-    let limit = |max| {
-        let pid = Pid::from_raw(gateway.id() as i32);
-        prlimit(
-            pid,
-            Resource::Fsize,
-            Rlimit {
-                current: max,
-                maximum: None,
-            },
-        )
-        .unwrap();
-    };
-    limit(Some(4_096));
+    gateway.limit_files(Some(4_096));
     assert_eq!(ask(&mut device, b"pump 2 t 1\n", 1), ["busy pump 2"]);
-    limit(None);
+    gateway.limit_files(None);
     wait_for("there is room again", || {
         ask(&mut device, b"pump 2 t 1\n", 1) == ["ok pump 2"]
     });
@@ -433,7 +429,7 @@ fn a_writer_that_hangs_is_replaced() {
 #[test]
 fn what_the_peer_misses_arrives_later_and_once() {
     let mut site = Site::new("peer");
-    site.peer = Some(rig::free_port());
+    site.peer = Some(site.free_port());
     let gateway = site.start();
     let mut device = site.connect();
     let lines: String = (1..=2_500).map(|n| format!("pump {n} t 1\n")).collect();
@@ -441,10 +437,59 @@ fn what_the_peer_misses_arrives_later_and_once() {
     gateway.wait_says("Connection refused");
     let peer = site.peer();
     wait_for("everything arrives", || {
-        rig::ask_peer(site.peer.unwrap()).as_deref()
-            == Some("2500 lines of 1 devices, 0 came again\n")
+        site.ask_peer().as_deref() == Some("2500 lines of 1 devices, 0 came again\n")
     });
     assert_stops(peer);
+    assert_stops(gateway);
+}
+
+#[test]
+fn a_peer_that_is_silent_holds_nobody_up() {
+    let mut site = Site::new("silent");
+    // It accepts, and never answers.
+    let silent = TcpListener::bind((site.ip, 0)).unwrap();
+    site.peer = Some(silent.local_addr().unwrap().port());
+    let gateway = site.start();
+    let mut device = site.connect();
+    assert_eq!(ask(&mut device, b"pump 1 t 1\n", 1), ["ok pump 1"]);
+    let (_connection, _) = silent.accept().unwrap();
+    // The uploader needs the database, so it has to end before the writer starts again.
+    site.fault("writer", "error");
+    let begun = Instant::now();
+    wait_for("it takes lines again", || {
+        ask(&mut device, b"pump 2 t 1\n", 1) == ["ok pump 2"]
+    });
+    // Less than the uploader's patience.
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_stops(gateway);
+}
+
+#[test]
+fn a_serial_line_that_hangs_up_is_opened_again() {
+    let mut site = Site::new("hangup-line");
+    let line = Pty::new().unwrap();
+    // A name that stays the same, as udev gives one.
+    let name = site.folder.path().join("ttyPump");
+    symlink(&line.device, &name).unwrap();
+    site.serial = Some(name.clone());
+    let gateway = site.start();
+    gateway.wait_says("database");
+    drop(line);
+    gateway.wait_says("gateway.serial [1] failed");
+    let line = Pty::new().unwrap();
+    fs::remove_file(&name).unwrap();
+    symlink(&line.device, &name).unwrap();
+    let mut serial = Terminal::new(line.other_end.try_clone().unwrap()).unwrap();
+    let mut answer = [0; 64];
+    wait_for("it answers", || {
+        serial.write_all(b"boiler 1 pressure 3\n").unwrap();
+        serial.read(&mut answer).is_ok()
+    });
+    assert!(answer.starts_with(b"ok boiler 1\n"));
     assert_stops(gateway);
 }
 
@@ -472,10 +517,9 @@ fn a_crash_loop_ends_it() {
 #[test]
 fn the_peer_refuses_what_makes_no_sense() {
     let mut site = Site::new("http");
-    site.peer = Some(rig::free_port());
+    site.peer = Some(site.free_port());
     let peer = site.peer();
-    let port = site.peer.unwrap();
-    wait_for("it listens", || rig::ask_peer(port).is_some());
+    wait_for("it listens", || site.ask_peer().is_some());
     for (request, status) in [
         (
             "POST /lines HTTP/1.1\r\ncontent-length: 10\r\n\r\npump 1 t 1",
@@ -487,7 +531,7 @@ fn the_peer_refuses_what_makes_no_sense() {
         ),
         ("GET /lines HTTP/1.1\r\n\r\n", "404 Not Found"),
     ] {
-        let answer = rig::request(port, request.as_bytes()).unwrap();
+        let answer = site.request(request.as_bytes()).unwrap();
         assert!(
             answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
             "{answer}"
@@ -500,13 +544,10 @@ fn the_peer_refuses_what_makes_no_sense() {
         "POST /lines HTTP/1.1\r\ncontent-length: 99999999999\r\n\r\n",
         &endless,
     ] {
-        assert_eq!(
-            rig::request(port, request.as_bytes()).unwrap_or_default(),
-            ""
-        );
+        assert_eq!(site.request(request.as_bytes()).unwrap_or_default(), "");
     }
     assert_eq!(
-        rig::ask_peer(port).as_deref(),
+        site.ask_peer().as_deref(),
         Some("1 lines of 1 devices, 0 came again\n")
     );
     assert_stops(peer);

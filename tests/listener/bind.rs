@@ -1,7 +1,9 @@
 //! Where it listens, and what may be in its way.
 
+use std::net::SocketAddr;
+
 use backstay::services::Listener;
-use backstay::{Backoff, End, Restart, Spec};
+use backstay::{Backoff, End, Key, Restart, Spec};
 
 use crate::common::{HOUR, Recorder, failed, ms, secs, timed, unlimited, wait_state};
 use crate::{assert_echo, connect, echo, start};
@@ -75,9 +77,56 @@ fn restarted_it_binds_the_same_port_again() {
     assert!(app.stop().is_empty());
 }
 
+#[test]
+fn who_wants_to_know_is_told_the_address_before_it_is_ready() {
+    const WEB: Key<SocketAddr> = Key::new("web");
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let listener = Listener::tcp("127.0.0.1:0", echo).on_bind(|ctx, address| {
+        assert_eq!(ctx.path(), "app.web");
+        ctx.log("bound");
+        Ok(ctx.provide(&WEB, address.unwrap())?)
+    });
+    let spec = Spec::new("web", listener.clone()).provides(&WEB);
+    let id = app.add_spec(spec).unwrap();
+    app.start().unwrap();
+    let address = app.get(&WEB, secs(30)).unwrap();
+    assert_echo(&mut connect(*address), "x");
+    assert_eq!(listener.local_addr(), Some(*address));
+
+    // At each start.
+    app.restart_service(id).unwrap();
+    events.wait_nth("app.web", "ready", 2);
+    assert_eq!(events.count("app.web", "log"), 2);
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn who_is_told_the_address_may_refuse() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let listener = Listener::tcp("127.0.0.1:0", echo).on_bind(|ctx, _| match ctx.incarnation() {
+        1 => Err("not as root".into()),
+        2 => panic!("not at all"),
+        _ => Ok(()),
+    });
+    app.add("web", listener.clone()).unwrap();
+    app.start().unwrap();
+    let first = failed(&events.wait("app.web", "failed")).failure;
+    assert_eq!(first.message(), "not as root");
+    let second = failed(&events.wait_nth("app.web", "failed", 2)).failure;
+    assert_eq!(second.message(), "not at all");
+    events.wait("app.web", "ready");
+    let address = listener.local_addr().unwrap();
+    assert_echo(&mut connect(address), "x");
+    assert!(app.stop().is_empty());
+}
+
 #[cfg(unix)]
 mod unix {
+    use std::fs::{self, Permissions};
     use std::io::{Read, Write};
+    use std::os::unix::fs::PermissionsExt;
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::path::{Path, PathBuf};
 
@@ -111,6 +160,25 @@ mod unix {
         let mut stream = UnixStream::connect(path).unwrap();
         stream.read_to_string(&mut text).unwrap();
         text
+    }
+
+    #[test]
+    fn who_wants_to_know_finds_the_socket_file_bound() {
+        let path = SocketPath::new("told");
+        let file = path.0.clone();
+        let listener = Listener::unix(&path.0, answer).on_bind(move |_ctx, address| {
+            assert_eq!(address, None);
+            Ok(fs::set_permissions(&file, Permissions::from_mode(0o600))?)
+        });
+        let app = unlimited("app");
+        app.add_spec(Spec::new("web", listener).ready_timeout(secs(30)))
+            .unwrap();
+        app.start().unwrap();
+        app.wait_ready(secs(30)).unwrap();
+        let mode = fs::metadata(&path.0).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(read(&path.0), "hello");
+        assert!(app.stop().is_empty());
     }
 
     /// A failure that names the path, in less time than a blocked connect would take.

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use backstay::{Backoff, Context, Error, Limit, Service, ServiceResult, StopOrder, Supervisor};
+use backstay::{Backoff, BoxError, Context, Limit, Service, ServiceResult, StopOrder, Supervisor};
 
 use crate::config::lock;
 use crate::line::Lines;
@@ -172,8 +172,9 @@ impl Device {
 /// A process full of devices, until it is told to stop. Its standard input is a serial line.
 ///
 /// # Errors
-/// As [`Supervisor::run`].
-pub fn run(tcp: SocketAddr, udp: SocketAddr) -> Result<(), Error> {
+/// These are no addresses; and as [`Supervisor::run`].
+pub fn run(tcp: &str, udp: &str) -> Result<(), BoxError> {
+    let (tcp, udp) = (tcp.parse()?, udp.parse()?);
     // A device without memory begins with the time.
     let first = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -200,7 +201,7 @@ pub fn run(tcp: SocketAddr, udp: SocketAddr) -> Result<(), Error> {
         )?;
     }
     app.add("boiler", device(Device::new("boiler", first), Way::Serial))?;
-    app.run()
+    Ok(app.run()?)
 }
 
 /// One device. Its memory outlives its connections.

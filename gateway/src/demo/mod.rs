@@ -7,16 +7,14 @@ pub mod peer;
 pub mod pty;
 
 use std::fs;
-use std::io::{IsTerminal, stdout};
-use std::net::SocketAddr;
-use std::path::Path;
+use std::io::{self, IsTerminal, stdout};
+use std::path::{Path, PathBuf};
 use std::process::{self, Stdio};
 use std::time::Duration;
 
 use backstay::services::{Cleanup, Command, Interval};
 use backstay::{Context, Error, Service, ServiceResult, Spec, Supervisor, service_fn};
 
-use crate::config::Config;
 use crate::intake::{TCP, UDP};
 use crate::upload::PEER;
 use pty::Pty;
@@ -24,20 +22,23 @@ use pty::Pty;
 /// How often the tree is printed: on a terminal, and elsewhere.
 const SCREEN: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
-/// What is used without a file: the example, with a folder and ports that are free, and the line that a
-/// simulated device is at.
+/// A folder with a configuration, the example with ports that are free, and the line that a simulated device
+/// is at.
 ///
 /// # Errors
-/// The system has no such line left.
-pub fn config() -> Result<(Config, Pty), String> {
-    let pty = Pty::new().map_err(|e| format!("no serial line: {e}"))?;
-    let mut config = Config::parse(include_str!("../../gateway.toml"), "gateway.toml")?;
-    let folder = format!("gateway-{}", process::id());
-    config.data.folder = std::env::temp_dir().join(folder);
-    config.intake.tcp = SocketAddr::from(([127, 0, 0, 1], 0));
-    config.intake.udp = config.intake.tcp;
-    config.intake.serial = Some(pty.device().to_owned());
-    Ok((config, pty))
+/// There is no such folder or line to be had.
+pub fn prepare() -> io::Result<(PathBuf, Pty)> {
+    let pty = Pty::new()?;
+    let folder = std::env::temp_dir().join(format!("gateway-{}", process::id()));
+    fs::create_dir(&folder)?;
+    let serial = format!("serial = {:?}", pty.device);
+    let text = include_str!("../../gateway.toml")
+        .replace("\"/var/lib/gateway\"", &format!("{folder:?}"))
+        .replace("\"0.0.0.0:7007\"", "\"127.0.0.1:0\"")
+        .replace("# serial = \"/dev/ttyS1\"", &serial);
+    let file = folder.join("gateway.toml");
+    fs::write(&file, text)?;
+    Ok((file, pty))
 }
 
 /// What is to be added before everything else, so that it stops last: removes the folder then.
@@ -51,15 +52,16 @@ pub fn add_first(app: &Supervisor, folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A peer, devices, and a picture.
+/// A peer, devices, one of them at the other end of a serial line, and a picture.
 ///
 /// # Errors
 /// None before the start.
-pub fn add_last(app: &Supervisor, pty: Pty) -> Result<(), Error> {
+pub fn add_last(app: &Supervisor, line: &Pty) -> Result<(), Error> {
+    let line = line.other_end.clone();
     // Another process of this program.
     let devices = move |ctx: &Context| -> ServiceResult {
         let (tcp, udp) = (ctx.get(&TCP)?.to_string(), ctx.get(&UDP)?.to_string());
-        let (program, line) = (std::env::current_exe()?, pty.other_end()?);
+        let (program, line) = (std::env::current_exe()?, line.try_clone()?);
         Command::from_std(move || {
             let mut command = process::Command::new(&program);
             command.args(["simulate", &tcp, &udp]);

@@ -4,7 +4,8 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -13,8 +14,10 @@ use crate::terminal::Terminal;
 /// Both ends.
 #[derive(Debug)]
 pub struct Pty {
-    device: PathBuf,
-    other_end: File,
+    /// What the gateway opens.
+    pub device: PathBuf,
+    /// Where a simulated device is connected.
+    pub other_end: Arc<File>,
     /// As long as somebody has the device open, the other end doesn't see those go who open it, too.
     _kept: Terminal,
 }
@@ -33,20 +36,7 @@ impl Pty {
         Ok(Pty {
             _kept: Terminal::open(&device)?,
             device,
-            other_end: other_end.into(),
+            other_end: Arc::new(other_end.into()),
         })
-    }
-
-    /// What the gateway opens.
-    pub fn device(&self) -> &Path {
-        &self.device
-    }
-
-    /// Where a simulated device is connected.
-    ///
-    /// # Errors
-    /// No descriptors are left.
-    pub fn other_end(&self) -> io::Result<File> {
-        self.other_end.try_clone()
     }
 }

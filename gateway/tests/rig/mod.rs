@@ -6,27 +6,24 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 
 /// How long anything may take that should not take long.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits for a condition that nobody announces.
 #[track_caller]
-pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
-    wait_within(PATIENCE, what, condition);
-}
-
-#[track_caller]
-pub fn wait_within(time: Duration, what: &str, mut condition: impl FnMut() -> bool) {
-    let until = Instant::now() + time;
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < until, "waited in vain: {what}");
         thread::sleep(Duration::from_millis(5));
@@ -58,15 +55,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A port that nobody uses now.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// A process, what it says, and its end.
@@ -176,6 +164,16 @@ impl Process {
         (status, self.said())
     }
 
+    /// To it the disk is full: no file may grow beyond that many bytes.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit {
+            current: bytes,
+            maximum: None,
+        };
+        let pid = Pid::from_raw(self.id().try_into().unwrap());
+        prlimit(pid, Resource::Fsize, limit).unwrap();
+    }
+
     /// A number of /proc/PID/status.
     pub fn status(&self, field: &str) -> usize {
         let text = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
@@ -221,6 +219,8 @@ fn reader(
 /// A gateway's configuration, and where everything is.
 pub struct Site {
     pub folder: Folder,
+    /// Of this test alone, so that nobody else takes its ports.
+    pub ip: Ipv4Addr,
     pub tcp: u16,
     pub udp: u16,
     pub serial: Option<PathBuf>,
@@ -229,13 +229,25 @@ pub struct Site {
 
 impl Site {
     pub fn new(name: &str) -> Site {
-        Site {
+        static SITES: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let ip = Ipv4Addr::new(127, high | 0x80, low, SITES.fetch_add(1, Ordering::Relaxed));
+        let mut site = Site {
             folder: Folder::new(name),
-            tcp: free_port(),
-            udp: free_port(),
+            ip,
+            tcp: 0,
+            udp: 0,
             serial: None,
             peer: None,
-        }
+        };
+        (site.tcp, site.udp) = (site.free_port(), site.free_port());
+        site
+    }
+
+    /// A port that nobody uses now.
+    pub fn free_port(&self) -> u16 {
+        let listener = TcpListener::bind((self.ip, 0)).unwrap();
+        listener.local_addr().unwrap().port()
     }
 
     pub fn config(&self) -> PathBuf {
@@ -255,9 +267,10 @@ impl Site {
         let line = |key: &str, value: Option<String>| {
             value.map_or(String::new(), |value| format!("{key} = {value:?}\n"))
         };
+        let ip = self.ip;
         format!(
             "[data]\nfolder = {:?}\n\
-             [intake]\ntcp = \"127.0.0.1:{}\"\nudp = \"127.0.0.1:{}\"\n{}connections_max = 64\n\
+             [intake]\ntcp = \"{ip}:{}\"\nudp = \"{ip}:{}\"\n{}connections_max = 64\n\
              [upload]\n{}batch_lines = 1000\nidle_ms = 50\n\
              [retention]\nkeep_hours = 1000\nlines_max = 100000000\nevery_s = 1\n\
              [limits]\nfailures_per_minute = 60\nfault_socket = {:?}\n",
@@ -268,7 +281,7 @@ impl Site {
                 "serial",
                 self.serial.as_ref().map(|path| path.display().to_string())
             ),
-            line("peer", self.peer.map(|port| format!("127.0.0.1:{port}"))),
+            line("peer", self.peer.map(|port| format!("{ip}:{port}"))),
             self.socket(),
         )
     }
@@ -298,7 +311,7 @@ impl Site {
     pub fn connect(&self) -> BufReader<TcpStream> {
         let mut found = None;
         wait_for("it accepts", || {
-            found = TcpStream::connect(("127.0.0.1", self.tcp)).ok();
+            found = TcpStream::connect((self.ip, self.tcp)).ok();
             found.is_some()
         });
         let stream = found.unwrap();
@@ -307,8 +320,24 @@ impl Site {
     }
 
     pub fn peer(&self) -> Process {
-        let address = format!("127.0.0.1:{}", self.peer.unwrap());
+        let address = format!("{}:{}", self.ip, self.peer.unwrap());
         Process::start(Command::new(env!("CARGO_BIN_EXE_peer")).arg(address))
+    }
+
+    /// What the peer answers to a request.
+    pub fn request(&self, request: &[u8]) -> Option<String> {
+        let mut stream = TcpStream::connect((self.ip, self.peer?)).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.write_all(request).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    }
+
+    /// What it says it has.
+    pub fn ask_peer(&self) -> Option<String> {
+        let answer = self.request(b"GET / HTTP/1.1\r\n\r\n")?;
+        Some(answer.split_once("\r\n\r\n")?.1.to_owned())
     }
 }
 
@@ -324,20 +353,4 @@ pub fn ask(device: &mut BufReader<TcpStream>, lines: &[u8], wanted: usize) -> Ve
         answers.push(answer.trim_end().to_owned());
     }
     answers
-}
-
-/// What somebody at this port answers to a request.
-pub fn request(port: u16, request: &[u8]) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.write_all(request).ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    Some(answer)
-}
-
-/// What the peer says it has.
-pub fn ask_peer(port: u16) -> Option<String> {
-    let answer = request(port, b"GET / HTTP/1.1\r\n\r\n")?;
-    Some(answer.split_once("\r\n\r\n")?.1.to_owned())
 }
