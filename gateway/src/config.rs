@@ -7,13 +7,13 @@ use std::fs;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backstay::crossbeam_channel::select;
 use backstay::{Context, Key, ServiceResult};
 use serde::Deserialize;
 
-use crate::tree::Gateway;
+use crate::tree::Shared;
 
 /// Where devices come in.
 pub const INTAKE: Key<Intake> = Key::new("intake");
@@ -95,7 +95,7 @@ impl Config {
 }
 
 /// Provides the sections, and those that have changed again when a reading is asked for.
-pub fn keep(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn keep(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let mut now = lock(&gateway.config).clone();
     publish(ctx, None, &now)?;
     loop {

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use backstay::services::Listener;
@@ -16,13 +16,15 @@ use crate::config::INTAKE;
 use crate::line::{Fate, LINE_BYTES_MAX, Lines, Raw, Record, Refusal, parse, whole};
 use crate::store::insert;
 use crate::terminal::Terminal;
-use crate::tree::Gateway;
+use crate::tree::Shared;
 use crate::trouble::{EXIT_ADDRESS, Trouble};
 
 /// Where TCP devices connect to.
 pub const TCP: Key<SocketAddr> = Key::new("tcp");
 /// Where UDP devices send to.
 pub const UDP: Key<SocketAddr> = Key::new("udp");
+/// The serial line.
+pub const SERIAL: Key<PathBuf> = Key::new("serial");
 
 /// How long a TCP device may be silent.
 const SILENCE_MAX: Duration = Duration::from_secs(120);
@@ -37,7 +39,7 @@ const CHUNK: usize = 16 * 1024;
 const DATAGRAMS_MAX: usize = 128;
 
 /// An answer for each line, in the same order; each ends its line.
-fn answers(gateway: &Arc<Gateway>, ctx: &Context, lines: Vec<Raw>) -> Vec<String> {
+fn answers(gateway: &Shared, ctx: &Context, lines: Vec<Raw>) -> Vec<String> {
     let wanted = lines.len();
     let shared = gateway.clone();
     let job = move |_: &Context| {
@@ -77,7 +79,7 @@ fn answer(Record { device, seq, .. }: &Record, fate: Fate) -> (Fate, String) {
 }
 
 /// A thread for each device that connects.
-pub fn tcp(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn tcp(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let intake = ctx.get(&INTAKE)?;
     let shared = gateway.clone();
     Listener::tcp(intake.tcp.to_string(), move |stream, ctx| {
@@ -96,7 +98,7 @@ pub fn tcp(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
 }
 
 /// One device, until it goes.
-fn serve(gateway: &Arc<Gateway>, mut stream: TcpStream, ctx: &Context) -> ServiceResult {
+fn serve(gateway: &Shared, mut stream: TcpStream, ctx: &Context) -> ServiceResult {
     stream.set_read_timeout(Some(SILENCE_MAX))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -118,7 +120,7 @@ fn serve(gateway: &Arc<Gateway>, mut stream: TcpStream, ctx: &Context) -> Servic
 }
 
 /// A line in each datagram, and a datagram for each answer.
-pub fn udp(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn udp(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let address = ctx.get(&INTAKE)?.udp;
     let named = |e| Trouble::new(EXIT_ADDRESS, address, e);
     let socket = UdpSocket::bind(address).map_err(named)?;
@@ -150,15 +152,16 @@ pub fn udp(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
 }
 
 /// One device at a serial line.
-pub fn serial(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn serial(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let intake = ctx.get(&INTAKE)?;
     let Some(path) = &intake.serial else {
+        ctx.provide(&SERIAL, PathBuf::from("none"))?;
         ctx.wait_stop();
         return Ok(());
     };
     let named = |e| Trouble::new(EXIT_ADDRESS, path.display(), e);
     let mut line = Terminal::open(path).map_err(named)?;
-    ctx.set_status(format!("at {}", path.display()));
+    ctx.provide(&SERIAL, path.clone())?;
     let mut lines = Lines::default();
     let mut chunk = vec![0; CHUNK];
     while readable(ctx, &line.file)? {

@@ -3,7 +3,6 @@
 //!
 //! Read [`tree`] first: it is the whole on one page. Each service is a function of what they share
 //! ([`tree::Gateway`]) and its context.
-#![allow(missing_docs, reason = "fields and methods whose names say all")]
 
 pub mod config;
 pub mod demo;

@@ -8,8 +8,6 @@ use gateway::demo::{self, devices, pty::Pty};
 use gateway::tree;
 use gateway::trouble::{EXIT_CONFIG, EXIT_FOLDER, EXIT_USAGE, Trouble};
 
-const USAGE: &str = "usage: gateway [--config FILE]";
-
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
@@ -23,7 +21,7 @@ fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(e) => refuse(1, e),
         },
-        _ => refuse(EXIT_USAGE, USAGE),
+        _ => refuse(EXIT_USAGE, "usage: gateway [--config FILE]"),
     }
 }
 

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 
 use crate::config::DATA;
 use crate::line::{Fate, Record};
-use crate::tree::Gateway;
+use crate::tree::{Gateway, Shared};
 use crate::trouble::{EXIT_CORRUPT, EXIT_FOLDER, Trouble};
 
 /// The file of a database that is there, with all its tables.
@@ -77,7 +76,7 @@ impl Gateway {
 }
 
 /// Commits what waits, and then says so to whoever wanted it.
-pub fn writer(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn writer(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let file = ctx.get(&DATA)?.folder.join("gateway.db");
     let mut database = open(&file, ctx.incarnation() == 1)?;
     ctx.provide(&STORE, file.clone())?;

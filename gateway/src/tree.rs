@@ -13,7 +13,7 @@ use backstay::{
 
 use crate::config::{self, Config, DATA, INTAKE, RETENTION, UPLOAD};
 use crate::demo::{self, faults, faults::Faults, pty::Pty};
-use crate::intake::{self, TCP, UDP};
+use crate::intake::{self, SERIAL, TCP, UDP};
 use crate::line::{FATES, Fate};
 use crate::store::{self, STORE};
 use crate::trouble::Trouble;
@@ -65,6 +65,9 @@ impl Gateway {
         texts.collect::<Vec<_>>().join(", ")
     }
 }
+
+/// How everybody has it.
+pub type Shared = Arc<Gateway>;
 
 /// The whole gateway, within the demonstration if it has the line of that; nothing runs yet.
 ///
@@ -152,11 +155,13 @@ pub fn build(file: PathBuf, config: Config, line: Option<&Pty>) -> Result<Superv
             .fatal_if(Trouble::is_fatal),
         service("serial", intake::serial)
             .needs(&INTAKE)
+            .provides(&SERIAL)
             .fatal_if(Trouble::is_fatal),
         service("watchdog", upkeep::watchdog),
         Spec::new("announce", upkeep::announce)
             .needs(&TCP)
             .needs(&UDP)
+            .needs(&SERIAL)
             .needs(&STORE),
     ])?;
     if let Some(line) = line {
@@ -166,7 +171,7 @@ pub fn build(file: PathBuf, config: Config, line: Option<&Pty>) -> Result<Superv
 }
 
 /// A function of what is shared, as a service.
-fn of(gateway: &Arc<Gateway>, run: fn(&Arc<Gateway>, &Context) -> ServiceResult) -> impl Service {
+fn of(gateway: &Shared, run: fn(&Shared, &Context) -> ServiceResult) -> impl Service {
     let gateway = gateway.clone();
     move |ctx: &Context| run(&gateway, ctx)
 }

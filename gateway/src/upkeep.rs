@@ -1,6 +1,5 @@
 //! What the gateway does for itself: old lines go, and who hangs is restarted.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -8,9 +7,9 @@ use backstay::services::Interval;
 use backstay::{Context, Service, ServiceResult, State};
 
 use crate::config::RETENTION;
-use crate::intake::{TCP, UDP};
+use crate::intake::{SERIAL, TCP, UDP};
 use crate::store::{STORE, prune};
-use crate::tree::Gateway;
+use crate::tree::Shared;
 
 /// How many lines are removed in one transaction. Devices wait for it.
 const PRUNED_AT_ONCE: u32 = 1_000;
@@ -19,7 +18,7 @@ const PRUNED_AT_ONCE: u32 = 1_000;
 const HANGS_AFTER: Duration = Duration::from_secs(2);
 
 /// Removes what is too old or too much.
-pub fn retention(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn retention(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let (retention, gateway) = (ctx.get(&RETENTION)?, gateway.clone());
     let every = Duration::from_secs(retention.every_s.get().into());
     let round = move |ctx: &Context| -> ServiceResult {
@@ -41,7 +40,7 @@ pub fn retention(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
 
 /// Restarts the writer and the parsers if they hang: nothing else would tell. A thread that hangs can't be
 /// ended; it is left behind, and another one takes over.
-pub fn watchdog(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn watchdog(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let mut seen = [(0, Instant::now()); 2];
     loop {
         let jobs = gateway.parsers.stats();
@@ -76,10 +75,12 @@ fn is_up(ctx: &Context, name: &str) -> bool {
     found.is_some_and(|s| matches!(s.state(), State::Running | State::Ready))
 }
 
-/// Says where everything is; again when something of that has changed.
+/// Says where everything is, when it is; again when something of that has changed.
 pub fn announce(ctx: &Context) -> ServiceResult {
-    let (tcp, udp, file) = (ctx.get(&TCP)?, ctx.get(&UDP)?, ctx.get(&STORE)?);
-    println!("tcp {tcp}, udp {udp}, database {}", file.display());
+    let (tcp, udp) = (ctx.get(&TCP)?, ctx.get(&UDP)?);
+    let (serial, file) = (ctx.get(&SERIAL)?, ctx.get(&STORE)?);
+    let (serial, file) = (serial.display(), file.display());
+    println!("tcp {tcp}, udp {udp}, serial {serial}, database {file}");
     ctx.wait_stop();
     Ok(())
 }

@@ -6,7 +6,6 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use backstay::crossbeam_channel::select;
@@ -16,7 +15,7 @@ use rusqlite::{Connection, OpenFlags, params};
 use crate::config::UPLOAD;
 use crate::http;
 use crate::store::STORE;
-use crate::tree::Gateway;
+use crate::tree::Shared;
 
 /// Where the peer of the demonstration is.
 pub const PEER: Key<SocketAddr> = Key::new("peer");
@@ -30,7 +29,7 @@ pub struct Batch {
 }
 
 /// Hands on batch after batch, in the order of commits.
-pub fn reader(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn reader(gateway: &Shared, ctx: &Context) -> ServiceResult {
     let upload = ctx.get(&UPLOAD)?;
     let database =
         Connection::open_with_flags(&*ctx.get(&STORE)?, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
@@ -50,7 +49,7 @@ pub fn reader(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
 }
 
 /// Posts what it is handed, and has it noted.
-pub fn sender(gateway: &Arc<Gateway>, ctx: &Context) -> ServiceResult {
+pub fn sender(gateway: &Shared, ctx: &Context) -> ServiceResult {
     // The configured peer, or that of the demonstration; without one it waits for either.
     let peer = match &ctx.get(&UPLOAD)?.peer {
         Some(peer) => peer.clone(),

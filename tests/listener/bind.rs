@@ -151,7 +151,7 @@ mod unix {
 
     impl Drop for SocketPath {
         fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
+            let _ = fs::remove_file(&self.0);
         }
     }
 
@@ -246,10 +246,10 @@ mod unix {
         app.start().unwrap();
         app.wait_ready(secs(20)).unwrap();
         assert_eq!(read(&path.0), "hello");
-        std::fs::remove_file(&path.0).unwrap();
-        std::fs::write(&path.0, "mine").unwrap();
+        fs::remove_file(&path.0).unwrap();
+        fs::write(&path.0, "mine").unwrap();
         assert!(app.stop().is_empty());
-        assert_eq!(std::fs::read_to_string(&path.0).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(&path.0).unwrap(), "mine");
     }
 
     #[test]

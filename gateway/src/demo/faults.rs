@@ -4,15 +4,15 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use backstay::ServiceResult;
 use backstay::services::Listener;
 
 use crate::config::lock;
-use crate::tree::Gateway;
+use crate::tree::Shared;
 
 /// How long a service hangs, deaf to its stop.
 const HANG: Duration = Duration::from_secs(4);
@@ -29,7 +29,7 @@ pub struct Faults {
 }
 
 /// Takes orders.
-pub fn service(socket: &Path, gateway: Arc<Gateway>) -> Listener {
+pub fn service(socket: &Path, gateway: Shared) -> Listener {
     Listener::unix(socket, move |mut stream, _ctx| {
         for line in BufReader::new(stream.try_clone()?).lines() {
             if let Some((service, what)) = line?.split_once(' ') {
