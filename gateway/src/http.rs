@@ -63,12 +63,11 @@ pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
 
 /// A head with the empty line that ends it, and what came with it.
 pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    const END: &[u8] = b"\r\n\r\n";
     let mut head = Vec::new();
     let mut chunk = [0; HEAD_MAX];
     loop {
-        if let Some(end) = head.windows(END.len()).position(|four| four == END) {
-            let rest = head.split_off(end + END.len());
+        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = head.split_off(end + 4);
             return Ok((head, rest));
         }
         match stream.read(&mut chunk)? {
