@@ -7,6 +7,7 @@ use super::super::classify::OUTCOMES;
 use super::invariants;
 use super::key::Key;
 use super::monitor::{Live, Monitors, Story};
+use super::rest;
 use crate::exit::Exit;
 use crate::id::ChildId;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy};
@@ -26,7 +27,7 @@ pub(super) struct Node {
 }
 
 /// An input at a moment.
-type Event = (Moment, Input);
+pub(super) type Event = (Moment, Input);
 
 struct Search {
     seen: HashSet<Key>,
@@ -94,6 +95,7 @@ impl Search {
         {
             let _trouble = Trouble(self, node.past, None);
             invariants::a_stop_comes_to_an_end(node);
+            rest::it_comes_to_rest(node);
         }
         let key = Key::of(node);
         for event in node.stale_events() {
@@ -180,6 +182,10 @@ impl Node {
                 ends(id, live, &child.policy)
                     .into_iter()
                     .for_each(&mut at_once);
+                if may_fail_below(&child.policy) && live.story == Story::Started {
+                    let incarnation = live.incarnation;
+                    at_once(Input::BelowFailed { id, incarnation });
+                }
             }
             if let Some(live) = service.live.last() {
                 let id_and = (id, live.incarnation);
@@ -292,6 +298,11 @@ fn provisions((id, incarnation): (ChildId, u64), policy: &Policy) -> Vec<Input> 
         keys: vec![key.name],
     })
     .collect()
+}
+
+/// Where others depend on it, it makes a difference in which order they are asked then.
+fn may_fail_below(policy: &Policy) -> bool {
+    policy.stop_timeout.is_none() && policy.links.is_some()
 }
 
 /// Every way in which an incarnation can end.
