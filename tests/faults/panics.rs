@@ -54,7 +54,8 @@ fn record_of_a_panic() {
     assert_eq!(column, "9", "{location}");
     if let Some(trace) = failure.backtrace() {
         let text = trace.to_string();
-        assert!(text.contains("record_of_a_panic"), "{text}");
+        // The file: without full debug information a closure has no name of its own.
+        assert!(text.contains("panics.rs"), "{text}");
         assert!(!text.contains("driver::thread::work"), "{text}");
         assert!(!text.contains("thread_start"), "{text}");
     }
