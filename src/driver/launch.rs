@@ -11,7 +11,6 @@ use super::thread::{Job, Order, Seat};
 use crate::context::Incarnation;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
-use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
 use crate::link::fact::{self, Fact};
@@ -48,7 +47,7 @@ impl Run {
         };
         if !supplied {
             // Its end is on the way, and with it the news that the value is gone.
-            self.could_not_start(id, number, Outcome::Exit(Exit::Missing), None, job);
+            self.could_not_start(id, number, Outcome::NoInput, None, job);
             return;
         }
         // A fresh thread lets go of the old one, which ends.

@@ -29,7 +29,7 @@ impl Machine {
             // Stale, like the phases without an incarnation below.
             return;
         }
-        if end.outcome == Outcome::NoThread {
+        if let Outcome::NoThread | Outcome::NoInput = end.outcome {
             // It was decided, and came to nothing.
             child.starts = child.starts.saturating_sub(1);
         }

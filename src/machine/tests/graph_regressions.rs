@@ -222,3 +222,25 @@ fn restarts_that_merge_leave_nothing_behind() {
     w.run_out();
     assert_eq!(w.view("p").incarnation, 2);
 }
+
+#[test]
+fn service_whose_input_went_before_it_could_begin_has_not_ended() {
+    let auto = Config {
+        auto_shutdown: AutoShutdown::AnySignificant,
+        ..config()
+    };
+    let c = Policy {
+        restart: Restart::Never,
+        significant: true,
+        ..linked(policy(), &["own"], &["k"], &[])
+    };
+    let mut w = providing(auto, &[("p", provider(policy())), ("c", c)]);
+    // The supervisor hears of the provider's end only then.
+    w.ends("c", Outcome::NoInput);
+    assert_eq!(w.view("c").state, State::Waiting);
+    w.fails("p");
+    assert_eq!((w.view("c").state, w.view("c").starts), (State::Ready, 1));
+    assert_eq!(w.blamed(), []);
+    let mut log = w.log().iter();
+    assert!(!log.any(|(_, c)| matches!(c, Command::EndedEarly { .. })));
+}

@@ -312,6 +312,7 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
         return vec![Input::Cleared { id, incarnation }];
     }
     let is_supervisor = policy.stop_timeout.is_none();
+    let never = policy.restart == Restart::Never;
     let mut inputs = Vec::new();
     let fatal = Input::Ended {
         id,
@@ -325,11 +326,14 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
     };
     inputs.push(fatal);
     for outcome in OUTCOMES {
-        let leaves = policy.restart == Restart::Never || outcome == Outcome::Exit(Exit::Uninstall);
-        let may_drop = live.discards
-            || (live.story == Story::Started
-                && leaves
-                && outcome != Outcome::Exit(Exit::TerminateTree));
+        // Where it makes a difference to `Missing`.
+        if outcome == Outcome::NoInput && (policy.links.is_none() || !never) {
+            continue;
+        }
+        let leaves = never || outcome == Outcome::Exit(Exit::Uninstall);
+        let drops = leaves && outcome != Outcome::Exit(Exit::TerminateTree);
+        let may_drop = outcome != Outcome::NoInput
+            && (live.discards || (live.story == Story::Started && drops));
         for (discarded, stragglers) in [(false, false), (true, false), (false, true)] {
             let fits = (!discarded || may_drop) && (!stragglers || is_supervisor);
             if fits {
