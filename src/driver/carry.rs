@@ -259,8 +259,8 @@ impl Run {
     pub(super) fn set_aside(&mut self, mut remains: Remains) {
         // Without an error in it there is nothing of the user's in a failure.
         remains.failures.retain(|failure| failure.error().is_some());
-        // A whole tree is worth it at once.
-        let now = !remains.supervisors.is_empty();
+        // A whole tree is worth it at once, and so is a value: it may be a connection.
+        let now = !remains.supervisors.is_empty() || !remains.values.is_empty();
         self.forgotten.append(remains);
         if now || self.forgotten.len() >= FORGOTTEN_MAX {
             let remains = std::mem::take(&mut self.forgotten);
