@@ -6,8 +6,8 @@ mod common;
 
 use std::sync::Arc;
 
-use backstay::{Backoff, Context, Key, Spec, State};
-use common::{ms, obedient, unlimited, wait_for, wait_state};
+use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, Supervisor};
+use common::{Gate, PATIENCE, ms, obedient, unlimited, wait_for, wait_state};
 
 const K: Key<u32> = Key::new("k");
 
@@ -19,6 +19,67 @@ fn provides(ctx: &Context) -> backstay::ServiceResult {
     ctx.provide(&K, 7_u32)?;
     ctx.wait_stop();
     Ok(())
+}
+
+fn waits_for(supervisor: &Supervisor, path: &str) -> Option<String> {
+    let report = supervisor.report();
+    report.find(path)?.waiting_for().map(ToOwned::to_owned)
+}
+
+#[test]
+fn value_of_an_abandoned_provider_is_not_there() {
+    let (app, release) = (unlimited("app"), Gate::new());
+    let hangs = release.clone();
+    let p = Spec::new("p", move |ctx: &Context| {
+        ctx.provide(&K, 7_u32)?;
+        hangs.wait();
+        Ok(())
+    });
+    let p = app.add_spec(p.provides(&K).stop_timeout(ms(1))).unwrap();
+    app.add_spec(Spec::new("c", obedient()).needs(&K)).unwrap();
+    app.start().unwrap();
+    wait_state(&app, "app.c", State::Running);
+    app.restart_service(p).unwrap();
+    wait_state(&app, "app.p", State::Abandoned);
+    wait_state(&app, "app.c", State::Waiting);
+
+    let refused = app.get(&K, ms(10)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused}");
+    let why = waits_for(&app, "app.c").unwrap();
+    assert!(why.contains("app.p is abandoned"), "{why}");
+    let report = app.report();
+    let keys = report.find("app.p").unwrap().keys();
+    assert!(keys.iter().all(|key| !key.is_there()));
+
+    release.open();
+    wait_state(&app, "app.c", State::Running);
+    assert_eq!(*app.get(&K, PATIENCE).unwrap(), 7);
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn who_needs_a_value_waits_for_a_provider_that_stops() {
+    let app = unlimited("app");
+    let stops = Gate::new();
+    let stopped = stops.clone();
+    let p = Spec::new("p", move |ctx: &Context| {
+        ctx.provide(&K, 7_u32)?;
+        ctx.wait_stop();
+        stopped.wait();
+        Ok(())
+    });
+    let p = app.add_spec(p.provides(&K)).unwrap();
+    app.start().unwrap();
+    app.get(&K, PATIENCE).unwrap();
+    app.restart_service(p).unwrap();
+    wait_state(&app, "app.p", State::Stopping);
+    app.add_spec(Spec::new("c", obedient()).needs(&K)).unwrap();
+    wait_state(&app, "app.c", State::Waiting);
+    let why = waits_for(&app, "app.c").unwrap();
+    assert!(why.contains("app.p is stopping"), "{why}");
+    stops.open();
+    wait_state(&app, "app.c", State::Running);
+    assert!(app.stop().is_empty());
 }
 
 #[test]

@@ -188,6 +188,9 @@ impl Run {
         };
         slot.seat = None;
         let incarnation = slot.incarnation.take();
+        if let Some(trade) = &slot.cell.trade {
+            trade.drop_shelf();
+        }
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
         if incarnation.is_some_and(|i| i.life.has_late_hook()) {

@@ -79,13 +79,12 @@ fn missing_input(core: &Arc<Core>, above: &str, cell: &ServiceCell, wanted: bool
         let Some(provider) = core.board.provider(key.name) else {
             return Arc::from(format!("key {:?}: no provider", key.name));
         };
+        let state = provider.cell.look(|data| data.state);
         let shelf = provider.cell.trade.as_ref().and_then(|t| t.shelf());
-        if shelf.is_some_and(|shelf| shelf.has(key.name)) {
-            continue;
-        }
-        let state = provider.cell.read().state;
+        let is_there = shelf.is_some_and(|shelf| shelf.has(key.name));
         let name = &provider.cell.name;
         return Arc::from(match state {
+            State::Starting | State::Running | State::Ready if is_there => continue,
             State::Starting | State::Running | State::Ready => {
                 format!("key {:?}: {above}.{name} has not provided it yet", key.name)
             }
