@@ -6,8 +6,8 @@ mod common;
 
 use std::sync::Arc;
 
-use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, Supervisor};
-use common::{Gate, PATIENCE, ms, obedient, unlimited, wait_for, wait_state};
+use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, Supervisor, service_fn};
+use common::{Gate, HOUR, PATIENCE, ms, obedient, unlimited, wait_for, wait_state};
 
 const K: Key<u32> = Key::new("k");
 
@@ -111,4 +111,31 @@ fn failed_start_keeps_no_value() {
     // The test's, and the one in the closure.
     wait_for("the value is let go of", || Arc::strong_count(&value) == 2);
     assert!(app.stop().is_empty());
+}
+
+#[test]
+fn get_waits_for_a_supervisor_that_is_about_to_run_again() {
+    let app = unlimited("app");
+    let below = unlimited("below");
+    let p = service_fn(|ctx: &Context| {
+        if ctx.incarnation() > 1 {
+            ctx.provide(&K, 7_u32)?;
+        }
+        ctx.wait_stop();
+        Ok(())
+    });
+    below.add_spec(Spec::new("p", p).provides(&K)).unwrap();
+    let spec = Spec::new("below", below.clone()).backoff(Backoff::fixed(HOUR));
+    let id = app.add_spec(spec).unwrap();
+    app.start().unwrap();
+    wait_state(&app, "app.below.p", State::Starting);
+    assert!(below.stop().is_empty());
+    wait_state(&app, "app.below", State::Backoff);
+    let refused = below.get(&K, ms(10)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused}");
+    app.start_service(id).unwrap();
+    assert_eq!(*below.get(&K, PATIENCE).unwrap(), 7);
+    assert!(app.stop().is_empty());
+    let refused = below.get(&K, PATIENCE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Stopped, "{refused}");
 }
