@@ -139,3 +139,20 @@ fn get_waits_for_a_supervisor_that_is_about_to_run_again() {
     let refused = below.get(&K, PATIENCE).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Stopped, "{refused}");
 }
+
+#[test]
+fn get_before_the_start_hears_of_a_removal() {
+    let app = unlimited("app");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| app.get(&K, PATIENCE));
+        // Again, until it has seen that there was one.
+        wait_for("it has an answer", || {
+            let spec = Spec::new("p", provides).provides(&K);
+            let p = app.add_spec(spec).unwrap();
+            app.remove(p).unwrap();
+            waiter.is_finished()
+        });
+        let refused = waiter.join().unwrap().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Gone, "{refused}");
+    });
+}
