@@ -6,8 +6,10 @@ mod common;
 
 use std::sync::Arc;
 
-use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, Supervisor, service_fn};
-use common::{Gate, HOUR, PATIENCE, ms, obedient, unlimited, wait_for, wait_state};
+use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, StopCause, Supervisor, service_fn};
+use common::{
+    Gate, HOUR, PATIENCE, Recorder, ms, obedient, slow_to_stop, unlimited, wait_for, wait_state,
+};
 
 const K: Key<u32> = Key::new("k");
 
@@ -110,6 +112,40 @@ fn failed_start_keeps_no_value() {
     wait_state(&app, "app.p", State::Starting);
     // The test's, and the one in the closure.
     wait_for("the value is let go of", || Arc::strong_count(&value) == 2);
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn provider_is_named_also_when_it_is_gone() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let go = Gate::new();
+    let goes = go.clone();
+    let p = Spec::new("p", move |ctx: &Context| {
+        ctx.provide(&K, 7_u32)?;
+        goes.wait();
+        Err(backstay::Exit::Uninstall.into())
+    });
+    app.add_spec(p.provides(&K)).unwrap();
+    app.add_spec(Spec::new("c", obedient()).needs(&K)).unwrap();
+    let d = Spec::new("d", slow_to_stop(ms(50)));
+    app.add_spec(d.needs(&K)).unwrap();
+    app.start().unwrap();
+    wait_for("both run", || {
+        let report = app.report();
+        ["app.c", "app.d"].iter().all(|path| {
+            let service = report.find(path);
+            service.is_some_and(|s| s.state() == State::Running)
+        })
+    });
+    go.open();
+    events.wait("app.c", "stopped");
+    let input = StopCause::Input {
+        key: "k".into(),
+        path: "app.p".into(),
+    };
+    assert_eq!(events.causes("app.d"), [input.clone()]);
+    assert_eq!(events.causes("app.c"), [input]);
     assert!(app.stop().is_empty());
 }
 

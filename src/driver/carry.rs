@@ -319,7 +319,11 @@ impl Run {
     pub(super) fn path_of(&self, id: ChildId) -> Arc<str> {
         match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
             Some(home) => home.path.clone(),
-            None => self.path.clone(),
+            // Others may still have to be stopped because of it.
+            None => match self.core.board.removed_name(id) {
+                Some(name) => Arc::from(format!("{}.{name}", self.path)),
+                None => self.path.clone(),
+            },
         }
     }
 
