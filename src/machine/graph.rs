@@ -90,6 +90,12 @@ impl Graph {
         }
     }
 
+    /// Whether somebody needs or wants it.
+    pub(super) fn is_taken(&self, key: &str) -> bool {
+        let node = self.keys.get(key);
+        node.is_some_and(|node| !node.dependents.is_empty())
+    }
+
     pub(super) fn provider(&self, key: &str) -> Option<ChildId> {
         self.keys.get(key)?.provider
     }
