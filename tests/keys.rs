@@ -6,7 +6,10 @@ mod common;
 
 use std::sync::Arc;
 
-use backstay::{Backoff, Context, ErrorKind, Key, Spec, State, StopCause, Supervisor, service_fn};
+use backstay::{
+    Backoff, Context, ErrorKind, Key, STOP_THREADS_MAX, Spec, State, StopCause, Supervisor,
+    service_fn,
+};
 use common::{
     Gate, HOUR, PATIENCE, Recorder, ms, obedient, slow_to_stop, unlimited, wait_for, wait_state,
 };
@@ -191,4 +194,82 @@ fn get_before_the_start_hears_of_a_removal() {
         let refused = waiter.join().unwrap().unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Gone, "{refused}");
     });
+}
+
+/// A value whose `Drop` does what the test wants.
+struct Dropping(Box<dyn Fn() + Send + Sync>);
+
+impl Drop for Dropping {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+const D: Key<Dropping> = Key::new("dropping");
+
+/// Provides one value after the other, each when the one before is there for all to see.
+fn provide_many(ctx: &Context, many: usize, drops: impl Fn() + Clone + Send + Sync + 'static) {
+    for _ in 0..many {
+        let value = Arc::new(Dropping(Box::new(drops.clone())));
+        ctx.provide(&D, value.clone()).unwrap();
+        wait_for("it is there", || {
+            let seen = ctx.supervisor().get(&D, PATIENCE).unwrap();
+            Arc::ptr_eq(&seen, &value)
+        });
+    }
+}
+
+#[test]
+fn replaced_values_that_block_hold_up_no_stop_hook() {
+    let (app, release, progress) = (unlimited("app"), Gate::new(), Gate::new());
+    let (hangs, tell) = (release.clone(), progress.clone());
+    let p = Spec::new("p", move |ctx: &Context| {
+        let (hangs, own) = (hangs.clone(), tell.clone());
+        provide_many(ctx, STOP_THREADS_MAX + 2, move || {
+            // On the service's own thread it is the service that blocks.
+            if std::thread::current().name() == Some("app.p") {
+                own.open();
+            }
+            hangs.wait_timeout(HOUR);
+        });
+        tell.open();
+        ctx.wait_stop();
+        Ok(())
+    });
+    app.add_spec(p.provides(&D)).unwrap();
+    let a = Spec::new("a", |ctx: &Context| {
+        let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+        let _hook = ctx.on_stop(move || drop(stop));
+        let _ = stopped.recv();
+        Ok(())
+    });
+    let a = app.add_spec(a.stop_timeout(HOUR)).unwrap();
+    app.start().unwrap();
+    progress.wait();
+    app.restart_service(a).unwrap();
+    wait_for("a is stopped by its hook", || {
+        app.report()
+            .find("app.a")
+            .is_some_and(|a| a.incarnation() == 2)
+    });
+    release.open();
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn panic_of_a_replaced_value_is_told() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let p = Spec::new("p", move |ctx: &Context| {
+        provide_many(ctx, 2, || panic!("no room for the last block"));
+        ctx.wait_stop();
+        Ok(())
+    });
+    app.add_spec(p.provides(&D)).unwrap();
+    app.start().unwrap();
+    let told = events.wait("app.p", "hook panicked").to_string();
+    assert!(told.contains("drop: no room for the last block"), "{told}");
+    assert!(app.stop().is_empty());
+    // The last one, when the incarnation has ended.
+    events.wait_nth("app.p", "hook panicked", 2);
 }
