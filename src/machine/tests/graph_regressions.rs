@@ -244,3 +244,25 @@ fn service_whose_input_went_before_it_could_begin_has_not_ended() {
     let mut log = w.log().iter();
     assert!(!log.any(|(_, c)| matches!(c, Command::EndedEarly { .. })));
 }
+
+#[test]
+fn who_waits_for_a_provider_at_rest_gives_its_thread_back() {
+    let p = Policy {
+        backoff: Backoff::fixed(HOUR),
+        ..provider(policy())
+    };
+    for order in [World::stop_service, World::remove] {
+        let mut w = providing(config(), &[("p", p.clone()), ("c", needy(policy()))]);
+        w.clear_log();
+        w.fails("p");
+        let c = w.id("c");
+        let releases = |w: &World| {
+            w.log()
+                .iter()
+                .any(|(_, command)| *command == Command::Release { id: c })
+        };
+        assert!(!releases(&w), "its input is about to come back");
+        order(&mut w, "p");
+        assert!(releases(&w), "it waits for somebody to do something");
+    }
+}
