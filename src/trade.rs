@@ -13,7 +13,7 @@ use crate::link::shelf::{Put, Shelf};
 /// What an incarnation gives and takes by key.
 pub(crate) struct Trade {
     pub(crate) shelf: Arc<Shelf>,
-    /// The values that were there at its start; `None` once it has ended.
+    /// The values that were there at its start; `None` before that and once it has ended.
     pub(crate) inputs: Mutex<Option<Inputs>>,
 }
 

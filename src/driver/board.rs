@@ -50,7 +50,14 @@ struct BoardData {
     /// How many services are expected to be up and aren't.
     missing: usize,
     early_ends: Vec<(Arc<str>, Arc<str>)>,
-    removed_ends: VecDeque<(ChildId, End)>,
+    removed_ends: VecDeque<Removed>,
+}
+
+/// What is remembered of a service that is gone.
+struct Removed {
+    id: ChildId,
+    name: Arc<str>,
+    end: End,
 }
 
 /// A service on the board.
@@ -59,6 +66,12 @@ pub(crate) struct Entry {
     pub(crate) cell: Arc<ServiceCell>,
     /// The supervisor, if it is one.
     pub(crate) nested: Option<Supervisor>,
+}
+
+impl BoardData {
+    fn removed(&self, id: ChildId) -> Option<&Removed> {
+        self.removed_ends.iter().rev().find(|r| r.id == id)
+    }
 }
 
 impl Board {
@@ -113,9 +126,13 @@ impl Board {
         } else {
             None
         };
-        data.removed_ends.push_back((id, end));
+        data.removed_ends.push_back(Removed {
+            id,
+            name: entry.cell.name.clone(),
+            end,
+        });
         drop(data);
-        (oldest.map(|(_, end)| end), entry.nested)
+        (oldest.map(|removed| removed.end), entry.nested)
     }
 
     /// Shows a supervisor below a service, or no longer. The one before is for the caller to drop:
@@ -148,11 +165,12 @@ impl Board {
 
     pub(crate) fn removed_end(&self, id: ChildId) -> Option<End> {
         let data = self.data.lock();
-        data.removed_ends
-            .iter()
-            .rev()
-            .find(|(i, _)| *i == id)
-            .map(|(_, end)| end.clone())
+        data.removed(id).map(|removed| removed.end.clone())
+    }
+
+    pub(crate) fn removed_name(&self, id: ChildId) -> Option<Arc<str>> {
+        let data = self.data.lock();
+        data.removed(id).map(|removed| removed.name.clone())
     }
 
     /// Calls `look` with each of its services, in order of adding; not under the lock, and with a few

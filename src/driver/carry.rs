@@ -188,6 +188,9 @@ impl Run {
         };
         slot.seat = None;
         let incarnation = slot.incarnation.take();
+        if let Some(trade) = &slot.cell.trade {
+            trade.drop_shelf();
+        }
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
         if incarnation.is_some_and(|i| i.life.has_late_hook()) {
@@ -259,8 +262,8 @@ impl Run {
     pub(super) fn set_aside(&mut self, mut remains: Remains) {
         // Without an error in it there is nothing of the user's in a failure.
         remains.failures.retain(|failure| failure.error().is_some());
-        // A whole tree is worth it at once.
-        let now = !remains.supervisors.is_empty();
+        // A whole tree is worth it at once, and so is a value: it may be a connection.
+        let now = !remains.supervisors.is_empty() || !remains.values.is_empty();
         self.forgotten.append(remains);
         if now || self.forgotten.len() >= FORGOTTEN_MAX {
             let remains = std::mem::take(&mut self.forgotten);
@@ -316,7 +319,11 @@ impl Run {
     pub(super) fn path_of(&self, id: ChildId) -> Arc<str> {
         match self.engine.slots.get(&id).and_then(|s| s.home.as_ref()) {
             Some(home) => home.path.clone(),
-            None => self.path.clone(),
+            // Others may still have to be stopped because of it.
+            None => match self.core.board.removed_name(id) {
+                Some(name) => Arc::from(format!("{}.{name}", self.path)),
+                None => self.path.clone(),
+            },
         }
     }
 

@@ -400,6 +400,8 @@ impl Core {
                         drop(desk);
                         // User values: not under the lock.
                         drop(rest);
+                        // Somebody may be waiting for a value already.
+                        self.board.pulse();
                         return answer;
                     }
                     Stage::Running(line) => line.commands.clone(),

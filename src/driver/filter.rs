@@ -58,7 +58,7 @@ pub(super) fn judged(
         }
         (_, Outcome::Error | Outcome::Panic) => failure.cloned(),
         (_, Outcome::Ok) if unwanted => known_later(FailureKind::Returned, FailureKind::RETURNED),
-        (_, Outcome::Ok | Outcome::NoThread | Outcome::Exit(_)) => None,
+        (_, Outcome::Ok | Outcome::NoThread | Outcome::NoInput | Outcome::Exit(_)) => None,
     }
 }
 

@@ -11,7 +11,6 @@ use super::thread::{Job, Order, Seat};
 use crate::context::Incarnation;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
-use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
 use crate::link::fact::{self, Fact};
@@ -23,7 +22,7 @@ use crate::trade::Trade;
 impl Run {
     pub(super) fn start(&mut self, id: ChildId, number: u64) {
         self.take_down_below(id);
-        let (trade, supplied) = self.trade(id);
+        let trade = self.trade(id);
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
@@ -46,11 +45,6 @@ impl Run {
             // A supervisor does so by itself.
             tells_entry: slot.tells_entry && !slot.is_supervisor,
         };
-        if !supplied {
-            // Its end is on the way, and with it the news that the value is gone.
-            self.could_not_start(id, number, Outcome::Exit(Exit::Missing), None, job);
-            return;
-        }
         // A fresh thread lets go of the old one, which ends.
         let seat = slot.seat.take().filter(|_| !job.body.fresh_thread);
         let seat = match seat {
@@ -60,6 +54,17 @@ impl Run {
                 Err(error) => return self.has_no_thread(id, number, &error, job),
             },
         };
+        // Only now: without a thread there would be nobody to let go of the values.
+        let supplied = self.supply(id, &job.incarnation);
+        let Some(slot) = self.engine.slots.get_mut(&id) else {
+            return;
+        };
+        if !supplied {
+            // Its provider's end is on the way, and with it the news that the value is gone.
+            slot.seat = Some(seat);
+            self.could_not_start(id, number, Outcome::NoInput, None, job);
+            return;
+        }
         // It has a thread, which does nothing before it has its order: this comes first of all that is
         // told of the incarnation.
         job.incarnation.home.emit(number, EventKind::Started);
@@ -86,11 +91,23 @@ impl Run {
         }
     }
 
-    /// What an incarnation that starts now gets by key, and whether that is all it needs: a provider
-    /// may have ended, which is yet to be heard.
-    fn trade(&self, id: ChildId) -> (Option<Box<Trade>>, bool) {
-        let Some((links, sources)) = self.engine.machine.sources_of(id) else {
-            return (None, true);
+    /// What an incarnation that starts now gives by key.
+    fn trade(&self, id: ChildId) -> Option<Box<Trade>> {
+        let trade = self.engine.slots.get(&id)?.cell.trade.as_ref()?;
+        let shelf = Arc::new(Shelf::new(&trade.links.provides));
+        trade.set_shelf(shelf.clone());
+        Some(Box::new(Trade {
+            shelf,
+            inputs: Mutex::new(None),
+        }))
+    }
+
+    /// Hands an incarnation what it gets by key. False: not all it was to be started with, since a
+    /// provider has ended, which is yet to be heard.
+    fn supply(&self, id: ChildId, incarnation: &Incarnation) -> bool {
+        let sources = self.engine.machine.sources_of(id);
+        let (Some((links, sources)), Some(trade)) = (sources, &incarnation.trade) else {
+            return true;
         };
         let mut supplied = true;
         let inputs = links.inputs().zip(sources).map(|(key, source)| {
@@ -100,13 +117,8 @@ impl Run {
             supplied &= source.is_none() || value.is_some();
             (*key, value)
         });
-        let inputs = Mutex::new(Some(inputs.collect()));
-        let shelf = Arc::new(Shelf::new(&links.provides));
-        let slot = self.engine.slots.get(&id);
-        if let Some(trade) = slot.and_then(|slot| slot.cell.trade.as_ref()) {
-            trade.set_shelf(shelf.clone());
-        }
-        (Some(Box::new(Trade { shelf, inputs })), supplied)
+        *trade.inputs.lock() = Some(inputs.collect());
+        supplied
     }
 
     fn has_no_thread(&mut self, id: ChildId, number: u64, error: &Error, job: Job) {

@@ -8,7 +8,7 @@ use super::engine::{Engine, Remains};
 use super::fence::Fence;
 use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
-use super::stop::StopThreads;
+use super::stop::{Job as StopJob, StopThreads};
 use super::thread::tell_entry;
 use super::{limits, panic};
 use crate::context::{Context, Home};
@@ -295,12 +295,15 @@ impl Run {
         let Some(trade) = &incarnation.trade else {
             return;
         };
-        let (keys, values) = trade.shelf.show();
-        // At once: it may be a connection that nobody needs any more.
-        self.bury(Remains {
-            values,
-            ..Remains::default()
-        });
+        let (keys, clear) = trade.shelf.show();
+        if clear {
+            // At once: it may be a connection that nobody needs any more.
+            self.tree.stop_threads.push(StopJob::Clear {
+                shelf: trade.shelf.clone(),
+                incarnation: incarnation.clone(),
+                fence: self.fence.clone(),
+            });
+        }
         self.step(Input::Provided {
             id,
             incarnation: number,

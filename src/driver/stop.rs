@@ -22,12 +22,13 @@ use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
 use super::panic::guarded_as;
-use crate::context::Home;
+use crate::context::{Home, Incarnation};
 use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::link::fact::{Fact, HookKind, HookTicket};
 use crate::link::hub::Emitter;
+use crate::link::shelf::Shelf;
 
 /// How many stop threads a tree may have at a time, without those of abandoned services.
 pub const STOP_THREADS_MAX: usize = 64;
@@ -80,6 +81,12 @@ pub(crate) enum Job {
         body: Option<Arc<Body>>,
         trash: Vec<Failure>,
         home: Arc<Home>,
+        fence: Option<Arc<Fence>>,
+    },
+    /// Drop what an incarnation has provided and then replaced.
+    Clear {
+        shelf: Arc<Shelf>,
+        incarnation: Arc<Incarnation>,
         fence: Option<Arc<Fence>>,
     },
     /// Choose among failures; answers which one, if the choice was made.
@@ -197,7 +204,7 @@ impl Job {
     fn ticket(&mut self) -> Option<&mut HookTicket> {
         match self {
             Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => Some(ticket),
-            Job::Discard { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
+            Job::Discard { .. } | Job::Clear { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
         }
     }
 
@@ -205,6 +212,10 @@ impl Job {
         match self {
             Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => {
                 let incarnation = &ticket.incarnation;
+                let service = incarnation.home.cell.id;
+                Some(Whose::Incarnation(service, incarnation.number))
+            }
+            Job::Clear { incarnation, .. } => {
                 let service = incarnation.home.cell.id;
                 Some(Whose::Incarnation(service, incarnation.number))
             }
@@ -228,6 +239,14 @@ impl Job {
                 fence,
             } => {
                 discard(body, trash, &home);
+                drop(fence);
+            }
+            Job::Clear {
+                shelf,
+                incarnation,
+                fence,
+            } => {
+                clear(&shelf, &incarnation);
                 drop(fence);
             }
             Job::Rank {
@@ -259,6 +278,7 @@ impl Job {
             // Dropping them here would be user code on the supervisor's thread.
             Job::Discard { body, trash, .. } => std::mem::forget((body, trash)),
             Job::Bury { remains, .. } => std::mem::forget(remains),
+            Job::Clear { shelf, .. } => shelf.stays_uncleared(),
             // The supervisor has others of them all.
             Job::Rank { .. } => {}
         }
@@ -337,6 +357,25 @@ fn run_hook(ticket: HookTicket, body: Option<Arc<Body>>, fence: Option<Arc<Fence
     drop(body);
     drop(ticket);
     drop(fence);
+}
+
+fn clear(shelf: &Shelf, incarnation: &Arc<Incarnation>) {
+    let _marked = mark::enter(Mark {
+        incarnation: Some(incarnation.clone()),
+        ..Mark::default()
+    });
+    loop {
+        let values = shelf.replaced();
+        if values.is_empty() {
+            return;
+        }
+        for value in values {
+            let home = &incarnation.home;
+            if let Err(message) = guarded_as(home.quiet, || drop(value)) {
+                home.emit_hook_panic(incarnation.number, "drop", &message);
+            }
+        }
+    }
 }
 
 /// Drops a service's values here and tells its supervisor.

@@ -79,13 +79,12 @@ fn missing_input(core: &Arc<Core>, above: &str, cell: &ServiceCell, wanted: bool
         let Some(provider) = core.board.provider(key.name) else {
             return Arc::from(format!("key {:?}: no provider", key.name));
         };
+        let state = provider.cell.look(|data| data.state);
         let shelf = provider.cell.trade.as_ref().and_then(|t| t.shelf());
-        if shelf.is_some_and(|shelf| shelf.has(key.name)) {
-            continue;
-        }
-        let state = provider.cell.read().state;
+        let is_there = shelf.is_some_and(|shelf| shelf.has(key.name));
         let name = &provider.cell.name;
         return Arc::from(match state {
+            State::Starting | State::Running | State::Ready if is_there => continue,
             State::Starting | State::Running | State::Ready => {
                 format!("key {:?}: {above}.{name} has not provided it yet", key.name)
             }
@@ -149,6 +148,8 @@ pub(crate) fn look_up(core: &Arc<Core>, key: KeyDecl, had_provider: &mut bool) -
         };
     };
     *had_provider = true;
+    // First: what a run shows of a service is there before it shows that it runs.
+    let between_runs = matches!(core.board.state(), State::Stopped | State::GivenUp);
     let declared = provider.cell.provides().iter().find(|d| d.name == key.name);
     if let Some(other) = declared.filter(|d| d.of != key.of) {
         return Lookup::OtherType(other.type_name);
@@ -157,9 +158,11 @@ pub(crate) fn look_up(core: &Arc<Core>, key: KeyDecl, had_provider: &mut bool) -
     if let Some(value) = shelf.and_then(|shelf| shelf.get(key.name)) {
         return Lookup::There(value);
     }
-    match provider.cell.read().end() {
-        Some(_) => Lookup::Never,
-        None => Lookup::NotYet,
+    let is_at_rest = provider.cell.look(|data| data.end().is_some());
+    if is_at_rest && !between_runs {
+        Lookup::Never
+    } else {
+        Lookup::NotYet
     }
 }
 

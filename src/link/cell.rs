@@ -31,13 +31,20 @@ pub(crate) struct ServiceCell {
 /// What a service gives and takes by key, as far as others see it.
 pub(crate) struct Trade {
     pub(crate) links: Arc<Links>,
-    /// Of the last incarnation.
+    /// Of the last incarnation, unless that was abandoned.
     shelf: Mutex<Option<Arc<Shelf>>>,
 }
 
 impl Trade {
     pub(crate) fn set_shelf(&self, shelf: Arc<Shelf>) {
         let old = self.shelf.lock().replace(shelf);
+        drop(old);
+    }
+
+    /// Nobody shall see it any more. Never the last reference to a value: the incarnation has the shelf,
+    /// too, until it has emptied it.
+    pub(crate) fn drop_shelf(&self) {
+        let old = self.shelf.lock().take();
         drop(old);
     }
 

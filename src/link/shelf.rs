@@ -4,8 +4,10 @@
 //!   looked yet: so at most one such fact is on its way, however often something is provided.
 //! * The supervisor shows what is fresh, and only then starts anybody with it. So whoever starts
 //!   sees what the supervisor has decided on, not what came after.
-//! * No value is dropped under the lock, nor on the supervisor's thread: what was replaced before it was
-//!   shown is for the service to drop, what is replaced when the next is shown for a stop thread.
+//! * No value is dropped under the lock, nor on the supervisor's thread. What the next one has replaced
+//!   is for a stop thread to drop, but for one at a time: as long as that is at it, and where there is
+//!   none, it is for the service when it provides again. So values whose `Drop` blocks hold up their own
+//!   service in the end, and nobody else.
 //! * The service's thread empties the shelf when its incarnation is over. It stays empty.
 
 use parking_lot::Mutex;
@@ -18,6 +20,10 @@ pub(crate) struct Shelf {
 
 struct State {
     places: Box<[Place]>,
+    /// Was shown, and is not any more.
+    replaced: Vec<Value>,
+    /// A stop thread drops what was replaced, or is about to.
+    clearing: bool,
     told: bool,
     closed: bool,
 }
@@ -31,9 +37,9 @@ struct Place {
 /// What became of a value that was put on a shelf.
 pub(crate) enum Put {
     /// The supervisor is to be told. What it replaces is for the caller to drop.
-    Tell(Option<Value>),
+    Tell(Vec<Value>),
     /// It was told and will look.
-    Told(Option<Value>),
+    Told(Vec<Value>),
     /// No such key was declared.
     Undeclared(Value),
     /// Declared with another type, of this name.
@@ -54,6 +60,8 @@ impl Shelf {
                         shown: None,
                     })
                     .collect(),
+                replaced: Vec::new(),
+                clearing: false,
                 told: false,
                 closed: false,
             }),
@@ -62,6 +70,7 @@ impl Shelf {
 
     pub(crate) fn put(&self, key: KeyDecl, value: Value) -> Put {
         let mut state = self.state.lock();
+        let state = &mut *state;
         if state.closed {
             return Put::Closed(value);
         }
@@ -72,7 +81,8 @@ impl Shelf {
             let declared = place.key.type_name;
             return Put::OtherType(value, declared);
         }
-        let replaced = place.fresh.replace(value);
+        let mut replaced = std::mem::take(&mut state.replaced);
+        replaced.extend(place.fresh.replace(value));
         if std::mem::replace(&mut state.told, true) {
             Put::Told(replaced)
         } else {
@@ -80,19 +90,33 @@ impl Shelf {
         }
     }
 
-    /// Shows what is fresh; answers of which keys, and what that replaces.
-    pub(crate) fn show(&self) -> (Vec<&'static str>, Vec<Value>) {
+    /// Shows what is fresh; answers of which keys, and whether a thread is to clear away what that
+    /// replaces.
+    pub(crate) fn show(&self) -> (Vec<&'static str>, bool) {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.told = false;
-        let (mut keys, mut replaced) = (Vec::new(), Vec::new());
+        let mut keys = Vec::new();
         for place in &mut state.places {
             if let Some(value) = place.fresh.take() {
-                replaced.extend(place.shown.replace(value));
+                state.replaced.extend(place.shown.replace(value));
                 keys.push(place.key.name);
             }
         }
-        (keys, replaced)
+        let clear = !state.replaced.is_empty() && !std::mem::replace(&mut state.clearing, true);
+        (keys, clear)
+    }
+
+    /// For the thread that clears away: what is to be dropped next. With nothing it is done.
+    pub(crate) fn replaced(&self) -> Vec<Value> {
+        let mut state = self.state.lock();
+        state.clearing = !state.replaced.is_empty();
+        std::mem::take(&mut state.replaced)
+    }
+
+    /// There is no such thread.
+    pub(crate) fn stays_uncleared(&self) {
+        self.state.lock().clearing = false;
     }
 
     /// What is shown of a key.
@@ -113,7 +137,7 @@ impl Shelf {
         let mut state = self.state.lock();
         let state = &mut *state;
         state.closed = true;
-        let mut values = Vec::new();
+        let mut values = std::mem::take(&mut state.replaced);
         for place in &mut state.places {
             values.extend(place.fresh.take());
             values.extend(place.shown.take());

@@ -144,6 +144,9 @@ impl<'a> Admission<'a> {
     }
 
     fn check_circles(&self) -> Result<(), Error> {
+        // A circle leads through older services only if they take something new.
+        let mut provided = self.keys.iter().filter(|(_, (_, _, by))| by.is_some());
+        let through_old = provided.any(|(key, _)| self.machine.graph.is_taken(key));
         let mut done: HashSet<Vertex> = HashSet::new();
         for index in 0..self.policies.len() {
             if done.contains(&Vertex::New(index)) {
@@ -162,7 +165,8 @@ impl<'a> Admission<'a> {
                 if on_path.contains(&source) {
                     return Err(self.circle(path.iter().map(|(v, _)| *v), source));
                 }
-                if !done.contains(&source) {
+                let leads_on = through_old || matches!(source, Vertex::New(_));
+                if leads_on && !done.contains(&source) {
                     let further = self.sources(source);
                     on_path.insert(source);
                     path.push((source, further));

@@ -46,6 +46,7 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
             | Outcome::Error
             | Outcome::Panic
             | Outcome::NoThread
+            | Outcome::NoInput
             | Outcome::Exit(Exit::Bounce) => {
                 return Directive::AsAsked;
             }
@@ -86,5 +87,9 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
             Directive::Restart(FailureKind::Spawn)
         }
         (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
+        // Nothing of it has happened yet.
+        (Outcome::NoInput, Restart::Always | Restart::OnFailure | Restart::Never) => {
+            Directive::Park
+        }
     }
 }

@@ -29,7 +29,7 @@ impl Machine {
             // Stale, like the phases without an incarnation below.
             return;
         }
-        if end.outcome == Outcome::NoThread {
+        if let Outcome::NoThread | Outcome::NoInput = end.outcome {
             // It was decided, and came to nothing.
             child.starts = child.starts.saturating_sub(1);
         }
@@ -275,11 +275,12 @@ impl Machine {
             // Without its values it can only go.
             Some(_) if end.discarded => (Fate::Remove, None),
             // Ordered: what it has ended by changes nothing.
-            Some(planned) if planned != Fate::Judge => match self.mode {
-                Mode::Running => (planned, None),
-                Mode::Idle | Mode::Stopping(_) | Mode::Ended => (planned.at_shutdown(), None),
-            },
+            Some(planned) if planned != Fate::Judge => (planned, None),
             Some(_) | None => (fate, over),
+        };
+        let fate = match self.mode {
+            Mode::Running => fate,
+            Mode::Idle | Mode::Stopping(_) | Mode::Ended => fate.at_shutdown(),
         };
         if early && over.is_some() {
             out.push(Command::EndedEarly { id });

@@ -90,6 +90,12 @@ impl Graph {
         }
     }
 
+    /// Whether somebody needs or wants it.
+    pub(super) fn is_taken(&self, key: &str) -> bool {
+        let node = self.keys.get(key);
+        node.is_some_and(|node| !node.dependents.is_empty())
+    }
+
     pub(super) fn provider(&self, key: &str) -> Option<ChildId> {
         self.keys.get(key)?.provider
     }
@@ -218,6 +224,11 @@ impl Machine {
         }
         self.put(id, Phase::Blocked);
         self.announce(id, Note::Waiting, out);
+        self.release_for_long(id, out);
+    }
+
+    /// It needs no thread until somebody does something about what it waits for.
+    fn release_for_long(&self, id: ChildId, out: &mut Vec<Command>) {
         if !self.is_supply_coming(id) {
             out.push(Command::Release { id });
         }
@@ -287,6 +298,14 @@ impl Machine {
         self.free_in_shutdown(id);
     }
 
+    /// Who waits for what it provides may wait for long.
+    pub(super) fn came_to_rest(&mut self, id: ChildId) {
+        if self.mode == Mode::Running {
+            let provides = self.children.get(&id).map_or(&[][..], |c| c.provides());
+            self.graph.moved.extend(provides.iter().map(|key| key.name));
+        }
+    }
+
     fn withdraw(&mut self, id: ChildId) {
         let running = self.mode == Mode::Running;
         let Some(child) = self.children.get(&id) else {
@@ -319,7 +338,8 @@ impl Machine {
         self.graph.moved.extend(deferred);
     }
 
-    /// Starts who has waited for this key, and starts anew who runs with another value of it.
+    /// Starts who has waited for this key, and starts anew who runs with another value of it. Also called
+    /// where nothing has changed but that its provider is at rest.
     fn input_changed(&mut self, key: &'static str, out: &mut Vec<Command>) {
         let Some(node) = self.graph.keys.get(key) else {
             return;
@@ -335,6 +355,7 @@ impl Machine {
                 Phase::Blocked if self.is_supplied(id) => {
                     self.start_when_allowed(id, Moment::START, out);
                 }
+                Phase::Blocked => self.release_for_long(id, out),
                 Phase::Waiting { parked: true } if self.is_stale(id) => {
                     self.start_when_allowed(id, Moment::START, out);
                 }
@@ -345,7 +366,6 @@ impl Machine {
                 }
                 // Not to be started, or it will be by and by, with what is there then.
                 Phase::Waiting { .. }
-                | Phase::Blocked
                 | Phase::Backoff { .. }
                 | Phase::Queued { .. }
                 | Phase::Held

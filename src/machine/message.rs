@@ -70,6 +70,8 @@ pub(crate) enum Outcome {
     Panic,
     /// It never ran: no thread.
     NoThread,
+    /// It never ran: an input went before it could have it.
+    NoInput,
     Exit(Exit),
 }
 

@@ -570,6 +570,7 @@ impl Machine {
         child.since = now;
         let in_wave = child.wave.is_some();
         let lets_go = has_ended && child.links().is_some();
+        let comes_to_rest = matches!(phase, Phase::Resting(_)) && child.links().is_some();
         let new = (Counts::of(child), phase.timer());
         self.counts.replace(old.0, new.0);
         self.limit_clock
@@ -584,6 +585,9 @@ impl Machine {
         }
         if lets_go {
             self.let_go(id);
+        }
+        if comes_to_rest {
+            self.came_to_rest(id);
         }
         if in_wave {
             self.phase_changed_in_wave(id, phase);

@@ -7,11 +7,12 @@ use crate::machine::classify::{Asked, Directive, classify};
 use crate::machine::message::Outcome;
 use crate::machine::policy::Restart;
 
-pub(super) const OUTCOMES: [Outcome; 9] = [
+pub(super) const OUTCOMES: [Outcome; 10] = [
     Outcome::Ok,
     Outcome::Error,
     Outcome::Panic,
     Outcome::NoThread,
+    Outcome::NoInput,
     Outcome::Exit(Exit::DoNotRestart),
     Outcome::Exit(Exit::TerminateTree),
     Outcome::Exit(Exit::Bounce),
@@ -34,7 +35,7 @@ const fn leave(kind: FailureKind) -> Directive {
 
 /// By outcome: `Always`, `OnFailure`, `Never`.
 #[rustfmt::skip]
-const UNASKED: [[Directive; 3]; 9] = {
+const UNASKED: [[Directive; 3]; 10] = {
     use Directive::{Bounce, Leave, Park, Terminate, Uninstall};
     use FailureKind::{Error, Panic, Returned, Spawn};
     [
@@ -42,6 +43,7 @@ const UNASKED: [[Directive; 3]; 9] = {
         /* Error         */ [again(Error),    again(Error), leave(Error)],
         /* Panic         */ [again(Panic),    again(Panic), leave(Panic)],
         /* NoThread      */ [again(Spawn),    again(Spawn), leave(Spawn)],
+        /* NoInput       */ [Park,            Park,         Park],
         /* DoNotRestart  */ [TOLD,            TOLD,         Leave(None)],
         /* TerminateTree */ [Terminate,       Terminate,    Terminate],
         /* Bounce        */ [Bounce,          Bounce,       Leave(None)],
@@ -52,13 +54,14 @@ const UNASKED: [[Directive; 3]; 9] = {
 
 /// An explicit answer is honoured; an error or a panic is no second failure.
 #[rustfmt::skip]
-const ASKED_FOR_A_RESTART: [[Directive; 3]; 9] = {
+const ASKED_FOR_A_RESTART: [[Directive; 3]; 10] = {
     use Directive::{AsAsked, Leave, Park, Terminate, Uninstall};
     [
         /* Ok            */ [AsAsked,   AsAsked,   AsAsked],
         /* Error         */ [AsAsked,   AsAsked,   AsAsked],
         /* Panic         */ [AsAsked,   AsAsked,   AsAsked],
         /* NoThread      */ [AsAsked,   AsAsked,   AsAsked],
+        /* NoInput       */ [AsAsked,   AsAsked,   AsAsked],
         /* DoNotRestart  */ [TOLD,      TOLD,      Leave(None)],
         /* TerminateTree */ [Terminate, Terminate, Terminate],
         /* Bounce        */ [AsAsked,   AsAsked,   AsAsked],

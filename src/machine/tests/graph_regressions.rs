@@ -222,3 +222,47 @@ fn restarts_that_merge_leave_nothing_behind() {
     w.run_out();
     assert_eq!(w.view("p").incarnation, 2);
 }
+
+#[test]
+fn service_whose_input_went_before_it_could_begin_has_not_ended() {
+    let auto = Config {
+        auto_shutdown: AutoShutdown::AnySignificant,
+        ..config()
+    };
+    let c = Policy {
+        restart: Restart::Never,
+        significant: true,
+        ..linked(policy(), &["own"], &["k"], &[])
+    };
+    let mut w = providing(auto, &[("p", provider(policy())), ("c", c)]);
+    // The supervisor hears of the provider's end only then.
+    w.ends("c", Outcome::NoInput);
+    assert_eq!(w.view("c").state, State::Waiting);
+    w.fails("p");
+    assert_eq!((w.view("c").state, w.view("c").starts), (State::Ready, 1));
+    assert_eq!(w.blamed(), []);
+    let mut log = w.log().iter();
+    assert!(!log.any(|(_, c)| matches!(c, Command::EndedEarly { .. })));
+}
+
+#[test]
+fn who_waits_for_a_provider_at_rest_gives_its_thread_back() {
+    let p = Policy {
+        backoff: Backoff::fixed(HOUR),
+        ..provider(policy())
+    };
+    for order in [World::stop_service, World::remove] {
+        let mut w = providing(config(), &[("p", p.clone()), ("c", needy(policy()))]);
+        w.clear_log();
+        w.fails("p");
+        let c = w.id("c");
+        let releases = |w: &World| {
+            w.log()
+                .iter()
+                .any(|(_, command)| *command == Command::Release { id: c })
+        };
+        assert!(!releases(&w), "its input is about to come back");
+        order(&mut w, "p");
+        assert!(releases(&w), "it waits for somebody to do something");
+    }
+}

@@ -115,8 +115,9 @@ fn a_stopping_supervisor_plans_no_start(machine: &Machine) {
             Phase::Backoff { .. } | Phase::Queued { .. } | Phase::Held | Phase::Blocked => true,
             // For the next run, if it was started by hand.
             Phase::Waiting { .. } => machine.mode != Mode::Ended,
-            Phase::Abandoned { fate } => fate.may_start() && fate != Fate::START_BY_HAND,
-            Phase::Stopping { fate, .. } => fate.may_start(),
+            Phase::Abandoned { fate } => fate.is_start() && fate != Fate::START_BY_HAND,
+            // Whose end is judged is only told of, then.
+            Phase::Stopping { fate, .. } => fate.is_start(),
             // It is not asked yet, and stops for good then.
             Phase::Doomed { .. } => false,
             Phase::Resting(_) | Phase::Running(_) | Phase::Discarding { .. } => false,

@@ -84,6 +84,15 @@ pub(in crate::machine::tests) fn hold(machine: &Machine) {
             | Phase::Abandoned { .. }
             | Phase::Discarding { .. } => {}
         }
+        if let Some(wave) = child.wave {
+            let wave = machine
+                .waves
+                .get(&wave)
+                .expect("a restart that is under way");
+            let takes_part =
+                wave.stop.contains_key(&child.rank) || wave.members.contains_key(&child.rank);
+            assert!(takes_part, "in a restart that knows nothing of it");
+        }
         if child.wave.is_none() && machine.mode == Mode::Running {
             assert!(
                 !matches!(child.phase, Phase::Held | Phase::Doomed { .. }),

@@ -33,6 +33,8 @@ pub(super) struct Live {
     pub(super) discards: bool,
     /// A supervisor that has ended and left threads behind; `Cleared` is to come.
     pub(super) left: bool,
+    /// What runs below it has failed: its end is judged, although it is asked to stop.
+    pub(super) judged: bool,
     /// The whole supervisor was started again beside it, which only its parent can allow.
     pub(super) superseded: bool,
 }
@@ -111,6 +113,10 @@ impl Monitors {
                 },
                 ..
             } => self.with(id, |m| m.dropped = true),
+            Input::BelowFailed { id, incarnation } => self.with(id, |m| {
+                let live = m.find(incarnation);
+                live.into_iter().for_each(|live| live.judged = true);
+            }),
             Input::Ended { .. }
             | Input::Added(_)
             | Input::StartRequested(_)
@@ -119,7 +125,6 @@ impl Monitors {
             | Input::Provided { .. }
             | Input::Cleared { .. }
             | Input::Supervising { .. }
-            | Input::BelowFailed { .. }
             | Input::ShutdownRequested { .. }
             | Input::Ticked => {}
         }
@@ -329,6 +334,7 @@ impl Monitor {
             ) => Story::Over,
             (Story::Started | Story::FailedToStart, Note::Stopping { .. }) => Story::Asked,
             (Story::Asked, Note::Stopped) => Story::Over,
+            (Story::Asked, Note::Failed { .. } | Note::Done) if live.judged => Story::Over,
             (Story::Asked, Note::Abandoned { .. }) => Story::Abandoned,
             (Story::Abandoned, Note::EndedLate) => Story::Over,
             (before, _) => panic!("{} of an incarnation that was {before:?}", word(note)),
@@ -348,6 +354,7 @@ impl Monitor {
             said_ready: false,
             discards: false,
             left: false,
+            judged: false,
             superseded: false,
         });
     }

@@ -7,6 +7,7 @@ use super::super::classify::OUTCOMES;
 use super::invariants;
 use super::key::Key;
 use super::monitor::{Live, Monitors, Story};
+use super::rest;
 use crate::exit::Exit;
 use crate::id::ChildId;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy};
@@ -26,7 +27,7 @@ pub(super) struct Node {
 }
 
 /// An input at a moment.
-type Event = (Moment, Input);
+pub(super) type Event = (Moment, Input);
 
 struct Search {
     seen: HashSet<Key>,
@@ -94,6 +95,7 @@ impl Search {
         {
             let _trouble = Trouble(self, node.past, None);
             invariants::a_stop_comes_to_an_end(node);
+            rest::it_comes_to_rest(node);
         }
         let key = Key::of(node);
         for event in node.stale_events() {
@@ -180,6 +182,10 @@ impl Node {
                 ends(id, live, &child.policy)
                     .into_iter()
                     .for_each(&mut at_once);
+                if may_fail_below(&child.policy) && live.story == Story::Started {
+                    let incarnation = live.incarnation;
+                    at_once(Input::BelowFailed { id, incarnation });
+                }
             }
             if let Some(live) = service.live.last() {
                 let id_and = (id, live.incarnation);
@@ -294,6 +300,11 @@ fn provisions((id, incarnation): (ChildId, u64), policy: &Policy) -> Vec<Input> 
     .collect()
 }
 
+/// Where others depend on it, it makes a difference in which order they are asked then.
+fn may_fail_below(policy: &Policy) -> bool {
+    policy.stop_timeout.is_none() && policy.links.is_some()
+}
+
 /// Every way in which an incarnation can end.
 fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
     let incarnation = live.incarnation;
@@ -301,6 +312,7 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
         return vec![Input::Cleared { id, incarnation }];
     }
     let is_supervisor = policy.stop_timeout.is_none();
+    let never = policy.restart == Restart::Never;
     let mut inputs = Vec::new();
     let fatal = Input::Ended {
         id,
@@ -314,11 +326,14 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
     };
     inputs.push(fatal);
     for outcome in OUTCOMES {
-        let leaves = policy.restart == Restart::Never || outcome == Outcome::Exit(Exit::Uninstall);
-        let may_drop = live.discards
-            || (live.story == Story::Started
-                && leaves
-                && outcome != Outcome::Exit(Exit::TerminateTree));
+        // Where it makes a difference to `Missing`.
+        if outcome == Outcome::NoInput && (policy.links.is_none() || !never) {
+            continue;
+        }
+        let leaves = never || outcome == Outcome::Exit(Exit::Uninstall);
+        let drops = leaves && outcome != Outcome::Exit(Exit::TerminateTree);
+        let may_drop = outcome != Outcome::NoInput
+            && (live.discards || (live.story == Story::Started && drops));
         for (discarded, stragglers) in [(false, false), (true, false), (false, true)] {
             let fits = (!discarded || may_drop) && (!stragglers || is_supervisor);
             if fits {
