@@ -91,10 +91,7 @@ impl Run {
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
-        let Some(incarnation) = slot.incarnation.clone() else {
-            return;
-        };
-        debug_assert_eq!(incarnation.number, number);
+        debug_assert!(slot.incarnation.as_ref().is_none_or(|i| i.number <= number));
         let Some(body) = &slot.body else {
             return;
         };
@@ -112,8 +109,8 @@ impl Run {
             deadline,
             discard: values.map(|body| body as _),
         };
-        match incarnation.life.ask(stop, has_interrupt) {
-            Ok(handout) => self.hand_out(&incarnation, &body, handout),
+        match slot.ask(stop, has_interrupt) {
+            Ok((incarnation, handout)) => self.hand_out(&incarnation, &body, handout),
             // Its end is on the way; the values stay here.
             Err(too_late) => {
                 let values = too_late.discard.and_then(|v| v.downcast::<Body>().ok());
@@ -164,20 +161,18 @@ impl Run {
         let Some(slot) = self.engine.slots.get(&id) else {
             return;
         };
-        let Some(incarnation) = &slot.incarnation else {
+        let Some(incarnation) = slot.last_incarnation() else {
             return;
         };
-        debug_assert_eq!(incarnation.number, number);
+        debug_assert!(slot.incarnation.as_ref().is_none_or(|i| i.number <= number));
         let cause = incarnation.life.stop_cause().unwrap_or(StopCause::Ordered);
+        let stop = Stop {
+            cause,
+            deadline,
+            discard: None,
+        };
         // Asked already, so nothing is handed out; too late is fine.
-        drop(incarnation.life.ask(
-            Stop {
-                cause,
-                deadline,
-                discard: None,
-            },
-            false,
-        ));
+        drop(slot.ask(stop, false));
     }
 
     /// Lets go of a thread that doesn't end. It is fenced by its incarnation; when it ends after
@@ -187,7 +182,10 @@ impl Run {
             return;
         };
         slot.seat = None;
-        let incarnation = slot.incarnation.take();
+        let incarnation = slot.last_incarnation();
+        slot.incarnation = None;
+        // The supervisor may not have heard of its last start.
+        let number = incarnation.as_ref().map_or(number, |i| i.number);
         if let Some(trade) = &slot.cell.trade {
             trade.drop_shelf();
         }
@@ -358,6 +356,13 @@ impl Run {
             return;
         };
         let Some(home) = &slot.home else { return };
+        let incarnation = match (&note, slot.last_incarnation()) {
+            // Of one that has followed it meanwhile, as it may be.
+            (Note::Stopping { .. } | Note::Abandoned { .. }, Some(last)) => {
+                incarnation.max(last.number)
+            }
+            _ => incarnation,
+        };
         let kind = match note {
             Note::Added => EventKind::Added,
             // Told when it has a thread.

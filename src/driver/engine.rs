@@ -18,6 +18,8 @@ use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
 use crate::link::fact::Fact;
+use crate::link::licence::Licence;
+use crate::link::life::{Handout, Stop};
 use crate::machine::Machine;
 use crate::machine::message::{Command, Input};
 use crate::machine::time::Moment;
@@ -68,6 +70,50 @@ impl Slot {
             trash: Vec::new(),
             supervises: false,
             tells_entry: false,
+        }
+    }
+
+    /// Whether an end is that of its incarnation, or of one that has followed that under its licence.
+    pub(crate) fn is_current(&self, number: u64, licence: Option<&Arc<Licence>>) -> bool {
+        self.incarnation.as_ref().is_some_and(|own| {
+            let same = own.licence.as_ref().zip(licence);
+            own.number == number || same.is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+        })
+    }
+
+    /// The incarnation that runs, or has ended last: the supervisor may not have heard of it yet.
+    pub(crate) fn last_incarnation(&self) -> Option<Arc<Incarnation>> {
+        let own = self.incarnation.as_ref()?;
+        let heir = own.licence.as_ref().and_then(|licence| licence.holder());
+        Some(heir.unwrap_or_else(|| own.clone()))
+    }
+
+    /// Asks it to stop; its licence is over. Who was asked, and what is to be done for that.
+    ///
+    /// # Errors
+    /// It has ended, which is on the way; the request comes back, if there was one to ask.
+    pub(crate) fn ask(
+        &self,
+        mut stop: Stop,
+        has_interrupt: bool,
+    ) -> Result<(Arc<Incarnation>, Handout), Stop> {
+        let Some(own) = &self.incarnation else {
+            return Err(stop);
+        };
+        if let Some(licence) = &own.licence {
+            licence.revoke();
+        }
+        let mut asked = own.clone();
+        loop {
+            stop = match asked.life.ask(stop, has_interrupt) {
+                Ok(handout) => return Ok((asked, handout)),
+                Err(stop) => stop,
+            };
+            // Another one may have begun just before.
+            match self.last_incarnation() {
+                Some(last) if !Arc::ptr_eq(&last, &asked) => asked = last,
+                Some(_) | None => return Err(stop),
+            }
         }
     }
 

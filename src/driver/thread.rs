@@ -8,6 +8,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
@@ -20,13 +22,14 @@ use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
 use crate::errors::Errors;
-use crate::event::EventKind;
+use crate::event::{EventKind, Next};
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
 use crate::link::fact::{Ended, Fact};
-use crate::link::life::Leftover;
+use crate::link::life::{Leftover, Life};
 use crate::machine::message::Outcome;
+use crate::machine::policy::UNCOUNTED;
 use crate::report::State;
 
 /// Something for a service's thread to do.
@@ -116,7 +119,18 @@ enum Then {
     Leave,
 }
 
-fn run(job: Job) -> Then {
+/// Runs an incarnation, and those that follow it under its licence.
+fn run(mut job: Job) -> Then {
+    loop {
+        match run_once(job) {
+            Ok(next) => job = next,
+            Err(then) => return then,
+        }
+    }
+}
+
+/// `Ok`: what to run next, of which the supervisor needn't be asked. `Err`: the end is told.
+fn run_once(job: Job) -> Result<Job, Then> {
     let Job {
         incarnation,
         body,
@@ -152,6 +166,14 @@ fn run(job: Job) -> Then {
     discard_quietly(&incarnation, "drop", hooks);
     end.judge(result, run_time, &body);
     end_trade(&incarnation);
+    if let Some(heir) = end.pass_on() {
+        return Ok(Job {
+            incarnation: heir,
+            body,
+            trash: Vec::new(),
+            tells_entry: false,
+        });
+    }
     let leave = to_discard.is_some();
     if leave {
         // The supervisor's reference first: then ours is the last.
@@ -167,7 +189,7 @@ fn run(job: Job) -> Then {
         drop(body);
     }
     drop(end);
-    if leave { Then::Leave } else { Then::Stay }
+    Err(if leave { Then::Leave } else { Then::Stay })
 }
 
 /// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
@@ -224,6 +246,8 @@ struct TellEnd {
     ended: Ended,
     /// Released after the end was told.
     fence: Option<Arc<dyn Any + Send + Sync>>,
+    /// Another incarnation has taken over, whose end will be told.
+    passed_on: bool,
 }
 
 impl TellEnd {
@@ -239,8 +263,10 @@ impl TellEnd {
                 run_time: Duration::ZERO,
                 discarded: false,
                 stragglers: Vec::new(),
+                licence: incarnation.licence.clone(),
             },
             fence: None,
+            passed_on: false,
             incarnation,
         }
     }
@@ -296,6 +322,45 @@ impl TellEnd {
         self.fence = below.fence;
     }
 
+    /// After a failure that there is nothing to decide about: the next incarnation.
+    fn pass_on(&mut self) -> Option<Arc<Incarnation>> {
+        let ended = &self.ended;
+        let (Some(licence), Some(failure)) = (&ended.licence, &ended.failure) else {
+            return None;
+        };
+        let plain = matches!(ended.outcome, Outcome::Error | Outcome::Panic) && !ended.fatal;
+        // Whatever ran below it is the supervisor's business, too.
+        if !plain || self.fence.is_some() {
+            return None;
+        }
+        let failed = &self.incarnation;
+        let heir = Arc::new(Incarnation {
+            home: failed.home.clone(),
+            number: failed.number + 1,
+            life: Life::new(),
+            below: Mutex::default(),
+            trade: None,
+            licence: Some(licence.clone()),
+        });
+        let replaced = licence.pass(failed, &heir, failure)?;
+        self.passed_on = true;
+        discard_quietly(failed, "drop", Vec::from(replaced));
+        let (count, limit) = UNCOUNTED;
+        failed.home.emit(
+            failed.number,
+            EventKind::Failed {
+                failure: failure.clone(),
+                count,
+                limit,
+                next: Next::Restart {
+                    delay: Duration::ZERO,
+                },
+            },
+        );
+        heir.home.emit(heir.number, EventKind::Started);
+        Some(heir)
+    }
+
     fn was_asked(&self) -> bool {
         self.incarnation.life.stop_cause().is_some()
     }
@@ -303,6 +368,9 @@ impl TellEnd {
 
 impl Drop for TellEnd {
     fn drop(&mut self) {
+        if self.passed_on {
+            return;
+        }
         let ended = std::mem::replace(
             &mut self.ended,
             Ended {
@@ -314,6 +382,7 @@ impl Drop for TellEnd {
                 run_time: Duration::ZERO,
                 discarded: false,
                 stragglers: Vec::new(),
+                licence: None,
             },
         );
         let home = &self.incarnation.home;

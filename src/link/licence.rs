@@ -1,0 +1,104 @@
+//! A service's licence to start again by itself.
+//!
+//! A supervisor starts a service under a licence when there would be nothing to decide at its
+//! failures: nobody counts, delays or shares them. Its thread then goes on with the next incarnation
+//! at once, publishes it, and the supervisor hears of it with the next thing that the service has to
+//! tell. So the way to another thread and back, most of what a restart takes, is not on its path.
+//!
+//! Protocol.
+//!
+//! * An incarnation hands on under the lock of its life, and only if nobody has asked it to stop, not
+//!   even too late. So whoever asks is heard by the incarnation that was asked, or finds its heir.
+//! * The licence is revoked before anybody is asked, so that looking for the heir comes to an end.
+//! * A supervisor that stops makes all licences void before it asks the first service.
+//! * What is counted here is taken once, by the supervisor, before it deals with anything else that
+//!   comes from a later incarnation than it knows of.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::clock;
+use crate::context::Incarnation;
+use crate::failure::{Failure, FailureKind};
+
+pub(crate) struct Licence {
+    /// Of all licences of a run.
+    valid: Arc<AtomicBool>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    revoked: bool,
+    /// Who runs under it. Dangling: still the one that it was given to, or nobody any more.
+    holder: Weak<Incarnation>,
+    renewals: Renewals,
+}
+
+/// The restarts that the supervisor hasn't heard of.
+#[derive(Default)]
+pub(crate) struct Renewals {
+    /// The number of the last incarnation.
+    pub(crate) incarnation: u64,
+    pub(crate) failures: u32,
+    pub(crate) panics: u32,
+    pub(crate) last_failure: Option<Failure>,
+}
+
+impl Licence {
+    pub(crate) fn new(valid: Arc<AtomicBool>) -> Licence {
+        Licence {
+            valid,
+            state: Mutex::default(),
+        }
+    }
+
+    /// Nobody is started under it any more.
+    pub(crate) fn revoke(&self) {
+        self.state.lock().revoked = true;
+    }
+
+    /// Who runs under it, if that is not the one that it was given to.
+    pub(crate) fn holder(&self) -> Option<Arc<Incarnation>> {
+        self.state.lock().holder.upgrade()
+    }
+
+    /// What the supervisor hasn't heard of yet, if there is something.
+    pub(crate) fn take_renewals(&self) -> Option<Renewals> {
+        let mut state = self.state.lock();
+        (state.renewals.failures > 0).then(|| std::mem::take(&mut state.renewals))
+    }
+
+    /// Makes `heir` the one that runs, and publishes it, after `failed` has failed. What comes back is for the
+    /// caller to drop: it may hold the last references to users' errors. `None`: it is for the supervisor to decide.
+    pub(crate) fn pass(
+        &self,
+        failed: &Incarnation,
+        heir: &Arc<Incarnation>,
+        failure: &Failure,
+    ) -> Option<[Option<Failure>; 2]> {
+        if !self.valid.load(Ordering::Acquire) {
+            return None;
+        }
+        let now = clock::now();
+        failed.life.hand_on(|| {
+            let mut state = self.state.lock();
+            if state.revoked {
+                return None;
+            }
+            state.holder = Arc::downgrade(heir);
+            let panics = u32::from(failure.kind() == FailureKind::Panic);
+            let renewals = &mut state.renewals;
+            renewals.incarnation = heir.number;
+            renewals.failures = renewals.failures.saturating_add(1);
+            renewals.panics = renewals.panics.saturating_add(panics);
+            let unheard = renewals.last_failure.replace(failure.clone());
+            // Under the same locks: whoever hears of the renewal finds it published.
+            let cell = &failed.home.cell;
+            let shown = cell.update(|data| data.renew(heir.number, now, failure));
+            Some([unheard, shown])
+        })
+    }
+}
