@@ -32,6 +32,10 @@ impl Run {
         // Keeps its memory, but not that of a step for many services.
         out.shrink_to(COMMANDS_KEPT_MAX);
         self.out = out;
+        // Whoever is abandoned is so under its last number.
+        for (id, licence) in std::mem::take(&mut self.ended_licences) {
+            self.hear_of_renewals(id, &licence);
+        }
     }
 
     fn do_command(&mut self, command: Command) {
@@ -109,7 +113,11 @@ impl Run {
             deadline,
             discard: values.map(|body| body as _),
         };
-        match slot.ask(stop, has_interrupt) {
+        let asked = slot.ask(stop, has_interrupt);
+        let licence = slot.incarnation.as_ref().and_then(|i| i.licence.clone());
+        self.ended_licences
+            .extend(licence.map(|licence| (id, licence)));
+        match asked {
             Ok((incarnation, handout)) => self.hand_out(&incarnation, &body, handout),
             // Its end is on the way; the values stay here.
             Err(too_late) => {
@@ -356,11 +364,9 @@ impl Run {
             return;
         };
         let Some(home) = &slot.home else { return };
-        let incarnation = match (&note, slot.last_incarnation()) {
+        let incarnation = match note {
             // Of one that has followed it meanwhile, as it may be.
-            (Note::Stopping { .. } | Note::Abandoned { .. }, Some(last)) => {
-                incarnation.max(last.number)
-            }
+            Note::Stopping { .. } | Note::Abandoned { .. } => slot.end_licence(incarnation),
             _ => incarnation,
         };
         let kind = match note {

@@ -88,6 +88,14 @@ impl Slot {
         Some(heir.unwrap_or_else(|| own.clone()))
     }
 
+    /// From now on nobody follows by itself on the incarnation that runs. Answers the number of that one;
+    /// the supervisor knows of `known`.
+    pub(crate) fn end_licence(&self, known: u64) -> u64 {
+        let own = self.incarnation.as_ref();
+        let licence = own.and_then(|own| own.licence.as_ref());
+        licence.map_or(known, |licence| licence.revoke().max(known))
+    }
+
     /// Asks it to stop; its licence is over. Who was asked, and what is to be done for that.
     ///
     /// # Errors
@@ -100,9 +108,7 @@ impl Slot {
         let Some(own) = &self.incarnation else {
             return Err(stop);
         };
-        if let Some(licence) = &own.licence {
-            licence.revoke();
-        }
+        let _last = self.end_licence(own.number);
         let mut asked = own.clone();
         loop {
             stop = match asked.life.ask(stop, has_interrupt) {

@@ -76,6 +76,8 @@ pub(super) struct Run {
     pub(super) finished: bool,
     /// Whether services may start again by themselves: until a stop begins.
     pub(super) licences: Arc<AtomicBool>,
+    /// Of services that were asked to stop just now: nothing more will happen under them.
+    pub(super) ended_licences: Vec<(ChildId, Arc<Licence>)>,
 }
 
 /// How many forgotten values are dropped together.
@@ -170,6 +172,7 @@ impl Run {
             has_begun: false,
             finished: false,
             licences: Arc::new(AtomicBool::new(true)),
+            ended_licences: Vec::new(),
         }
     }
 
@@ -304,7 +307,7 @@ impl Run {
         }
     }
 
-    fn hear_of_renewals(&mut self, child: ChildId, licence: &Licence) {
+    pub(super) fn hear_of_renewals(&mut self, child: ChildId, licence: &Licence) {
         let Some(renewals) = licence.take_renewals() else {
             return;
         };

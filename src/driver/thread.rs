@@ -342,22 +342,24 @@ impl TellEnd {
             trade: None,
             licence: Some(licence.clone()),
         });
-        let replaced = licence.pass(failed, &heir, failure)?;
-        self.passed_on = true;
-        discard_quietly(failed, "drop", Vec::from(replaced));
-        let (count, limit) = UNCOUNTED;
-        failed.home.emit(
-            failed.number,
-            EventKind::Failed {
+        let tell = || {
+            let (count, limit) = UNCOUNTED;
+            let event = EventKind::Failed {
                 failure: failure.clone(),
                 count,
                 limit,
                 next: Next::Restart {
                     delay: Duration::ZERO,
                 },
-            },
-        );
-        heir.home.emit(heir.number, EventKind::Started);
+            };
+            failed.home.emit(failed.number, event);
+            failed.home.emit(heir.number, EventKind::Started);
+        };
+        let replaced = licence.pass(failed, &heir, failure, tell)?;
+        self.passed_on = true;
+        for old in replaced.into_iter().flatten() {
+            discard_quietly(failed, "drop", vec![old]);
+        }
         Some(heir)
     }
 

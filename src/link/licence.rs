@@ -11,8 +11,9 @@
 //!   even too late. So whoever asks is heard by the incarnation that was asked, or finds its heir.
 //! * The licence is revoked before anybody is asked, so that looking for the heir comes to an end.
 //! * A supervisor that stops makes all licences void before it asks the first service.
-//! * What is counted here is taken once, by the supervisor, before it deals with anything else that
-//!   comes from a later incarnation than it knows of.
+//! * What is counted here is taken once, by the supervisor: right after it has asked for a stop, when
+//!   nothing can be added any more, and before it deals with anything that comes from a later
+//!   incarnation than it knows of.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -34,13 +35,15 @@ struct State {
     revoked: bool,
     /// Who runs under it. Dangling: still the one that it was given to, or nobody any more.
     holder: Weak<Incarnation>,
+    /// The number of the last one that has begun by itself; 0 if none has.
+    last: u64,
     renewals: Renewals,
 }
 
 /// The restarts that the supervisor hasn't heard of.
 #[derive(Default)]
 pub(crate) struct Renewals {
-    /// The number of the last incarnation.
+    /// The number of the last one.
     pub(crate) incarnation: u64,
     pub(crate) failures: u32,
     pub(crate) panics: u32,
@@ -55,9 +58,11 @@ impl Licence {
         }
     }
 
-    /// Nobody is started under it any more.
-    pub(crate) fn revoke(&self) {
-        self.state.lock().revoked = true;
+    /// Nobody begins under it any more. The number of the last one that has; 0 if none has.
+    pub(crate) fn revoke(&self) -> u64 {
+        let mut state = self.state.lock();
+        state.revoked = true;
+        state.last
     }
 
     /// Who runs under it, if that is not the one that it was given to.
@@ -71,13 +76,15 @@ impl Licence {
         (state.renewals.failures > 0).then(|| std::mem::take(&mut state.renewals))
     }
 
-    /// Makes `heir` the one that runs, and publishes it, after `failed` has failed. What comes back is for the
-    /// caller to drop: it may hold the last references to users' errors. `None`: it is for the supervisor to decide.
+    /// Makes `heir` the one that runs after `failed` has failed, publishes it, and has it told. What comes
+    /// back is for the caller to drop: it may hold the last references to users' errors. `None`: the
+    /// supervisor is to decide.
     pub(crate) fn pass(
         &self,
         failed: &Incarnation,
         heir: &Arc<Incarnation>,
         failure: &Failure,
+        tell: impl FnOnce(),
     ) -> Option<[Option<Failure>; 2]> {
         if !self.valid.load(Ordering::Acquire) {
             return None;
@@ -89,15 +96,18 @@ impl Licence {
                 return None;
             }
             state.holder = Arc::downgrade(heir);
+            state.last = heir.number;
             let panics = u32::from(failure.kind() == FailureKind::Panic);
             let renewals = &mut state.renewals;
             renewals.incarnation = heir.number;
             renewals.failures = renewals.failures.saturating_add(1);
             renewals.panics = renewals.panics.saturating_add(panics);
             let unheard = renewals.last_failure.replace(failure.clone());
-            // Under the same locks: whoever hears of the renewal finds it published.
+            // Under the same locks: whoever hears of the renewal finds it published, and it is told before
+            // anything else of the heir, a stop included.
             let cell = &failed.home.cell;
             let shown = cell.update(|data| data.renew(heir.number, now, failure));
+            tell();
             Some([unheard, shown])
         })
     }
