@@ -151,6 +151,129 @@ fn the_last_handle_is_dropped_while_services_start_again_by_themselves() {
     }
 }
 
+/// An error that is looked at for as long as the test wants.
+struct Slow {
+    looked_at: Gate,
+    go_on: Gate,
+}
+
+impl std::fmt::Debug for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Slow")
+    }
+}
+
+impl std::fmt::Display for Slow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.looked_at.open();
+        self.go_on.wait();
+        f.write_str("slow")
+    }
+}
+
+impl std::error::Error for Slow {}
+
+#[test]
+fn a_stop_between_a_failure_and_the_restart_is_heard() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let (looked_at, go_on, runs) = (Gate::new(), Gate::new(), Tally::new());
+    let (l, g, r) = (looked_at.clone(), go_on.clone(), runs.clone());
+    let service = move |_: &Context| -> ServiceResult {
+        r.add();
+        Err(Box::new(Slow {
+            looked_at: l.clone(),
+            go_on: g.clone(),
+        }))
+    };
+    let id = app.add("flaky", service).unwrap();
+    app.start().unwrap();
+    looked_at.wait();
+    app.stop_service(id).unwrap();
+    events.wait("app.flaky", "stopping");
+    // One more answer of the supervisor's: the request to stop has been carried out.
+    app.add("other", |_: &Context| Ok(())).unwrap();
+    go_on.open();
+    wait_state(&app, "app.flaky", State::Stopped);
+    assert_eq!(runs.get(), 1);
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn nobody_starts_again_while_the_supervisor_waits_for_others() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let (fail, end, up) = (Gate::new(), Gate::new(), Gate::new());
+    let (runs, f, e, u) = (Tally::new(), fail.clone(), end.clone(), up.clone());
+    let counted = runs.clone();
+    let first = move |_: &Context| -> ServiceResult {
+        counted.add();
+        f.wait();
+        Err("fails".into())
+    };
+    app.add("first", first).unwrap();
+    let last = move |ctx: &Context| -> ServiceResult {
+        u.open();
+        ctx.wait_stop();
+        e.wait();
+        Ok(())
+    };
+    app.add("last", last).unwrap();
+    app.start().unwrap();
+    up.wait();
+    runs.reach(1);
+    app.request_stop();
+    events.wait("app.last", "stopping");
+    fail.open();
+    events.wait("app.first", "failed");
+    end.open();
+    assert!(app.stop().is_empty());
+    assert_eq!(runs.get(), 1);
+}
+
+#[test]
+fn the_next_run_of_its_supervisor_counts_on_where_the_last_one_was() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let (release, hangs, up) = (Gate::new(), Gate::new(), Gate::new());
+    let (r, h, u) = (release.clone(), hangs.clone(), up.clone());
+    let sub = unlimited("sub");
+    let service = move |ctx: &Context| -> ServiceResult {
+        match ctx.incarnation() {
+            1..5 => Err("fails".into()),
+            5 => {
+                h.open();
+                r.wait();
+                Ok(())
+            }
+            n => {
+                ctx.set_status(format!("this is {n}"));
+                u.open();
+                ctx.wait_stop();
+                Ok(())
+            }
+        }
+    };
+    sub.add_spec(Spec::new("flaky", service).stop_timeout(ms(20)))
+        .unwrap();
+    let id = app
+        .add_spec(Spec::new("sub", sub).allow_overlap(1))
+        .unwrap();
+    app.start().unwrap();
+    hangs.wait();
+    app.restart_service(id).unwrap();
+    up.wait();
+    let report = app.report();
+    let service = report.find("app.sub.flaky").unwrap();
+    assert_eq!((service.incarnation(), service.starts()), (6, 6));
+    assert_eq!((service.failures(), service.stop_timeouts()), (4, 1));
+    assert_eq!(service.status(), Some("this is 6"));
+    assert_eq!(events.wait("app.sub.flaky", "abandoned").incarnation(), 5);
+    release.open();
+    assert_eq!(events.wait("app.sub.flaky", "ended late").incarnation(), 5);
+    assert!(app.stop().is_empty());
+}
+
 #[test]
 fn each_incarnation_tells_its_story_in_order() {
     let app = unlimited("app");
@@ -233,12 +356,12 @@ fn the_report_has_a_restart_before_the_next_incarnation_begins() {
             own.state(),
             own.status().map(str::to_owned),
         );
+        ctx.set_status("of this one");
         if seen != (n, n, n - 1, n - 1, State::Running, None) {
             tell.send(Some(format!("{n}: {seen:?}")))?;
         } else if n == 400 {
             tell.send(None)?;
         }
-        ctx.set_status("of this one");
         if n >= 400 {
             ctx.wait_stop();
             return Ok(());
@@ -307,7 +430,8 @@ fn a_later_incarnation_runs_a_supervisor_below_itself() {
     let service = move |ctx: &Context| -> ServiceResult {
         match ctx.incarnation() {
             5 => {
-                let below = ctx.supervise(Supervisor::builder("below").limit(Limit::window(0, HOUR)))?;
+                let below =
+                    ctx.supervise(Supervisor::builder("below").limit(Limit::window(0, HOUR)))?;
                 below.add("fails", |_: &Context| Err("from below".into()))?;
                 ctx.wait_stop();
                 tell.send(ctx.stop_cause().map(|c| c.to_string()))?;
@@ -399,7 +523,12 @@ fn errors_of_users_neither_pile_up_nor_are_dropped_by_the_supervisor() {
     let (alive, threads) = (Arc::new(AtomicUsize::new(0)), Arc::default());
     let most = Arc::new(AtomicUsize::new(0));
     let runs = Tally::new();
-    let (a, t, m, r) = (alive.clone(), Arc::clone(&threads), most.clone(), runs.clone());
+    let (a, t, m, r) = (
+        alive.clone(),
+        Arc::clone(&threads),
+        most.clone(),
+        runs.clone(),
+    );
     let service = move |ctx: &Context| -> ServiceResult {
         r.add();
         m.fetch_max(a.load(Ordering::SeqCst), Ordering::SeqCst);
@@ -497,5 +626,4 @@ fn others_are_heard_while_a_service_starts_again_without_end() {
     assert!(counts.iter().all(|c| *c == 0.0), "nothing is counted");
     assert!(app.stop().is_empty());
     flaky.ran_alone();
-    let _ = ms(1);
 }

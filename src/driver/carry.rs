@@ -169,11 +169,11 @@ impl Run {
         let Some(slot) = self.engine.slots.get(&id) else {
             return;
         };
-        let Some(incarnation) = slot.last_incarnation() else {
+        let Some((last, _)) = slot.end_licence() else {
             return;
         };
         debug_assert!(slot.incarnation.as_ref().is_none_or(|i| i.number <= number));
-        let cause = incarnation.life.stop_cause().unwrap_or(StopCause::Ordered);
+        let cause = last.life.stop_cause().unwrap_or(StopCause::Ordered);
         let stop = Stop {
             cause,
             deadline,
@@ -190,16 +190,16 @@ impl Run {
             return;
         };
         slot.seat = None;
-        let incarnation = slot.last_incarnation();
+        let last = slot.end_licence();
         slot.incarnation = None;
-        // The supervisor may not have heard of its last start.
-        let number = incarnation.as_ref().map_or(number, |i| i.number);
+        // The machine may not have heard of the last one yet.
+        let number = last.as_ref().map_or(number, |(_, last)| *last);
         if let Some(trade) = &slot.cell.trade {
             trade.drop_shelf();
         }
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
-        if incarnation.is_some_and(|i| i.life.has_late_hook()) {
+        if last.is_some_and(|(last, _)| last.life.has_late_hook()) {
             say_late(home, number);
         }
         self.left_behind.push((
@@ -366,7 +366,9 @@ impl Run {
         let Some(home) = &slot.home else { return };
         let incarnation = match note {
             // Of one that has followed it meanwhile, as it may be.
-            Note::Stopping { .. } | Note::Abandoned { .. } => slot.end_licence(incarnation),
+            Note::Stopping { .. } | Note::Abandoned { .. } => slot
+                .end_licence()
+                .map_or(incarnation, |(_, last)| last.max(incarnation)),
             _ => incarnation,
         };
         let kind = match note {

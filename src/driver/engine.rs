@@ -81,46 +81,35 @@ impl Slot {
         })
     }
 
-    /// The incarnation that runs, or has ended last: the supervisor may not have heard of it yet.
-    pub(crate) fn last_incarnation(&self) -> Option<Arc<Incarnation>> {
+    /// From now on nobody follows on its incarnation by itself. The one that runs, and its number; the
+    /// supervisor may know of an earlier one only.
+    pub(crate) fn end_licence(&self) -> Option<(Arc<Incarnation>, u64)> {
         let own = self.incarnation.as_ref()?;
-        let heir = own.licence.as_ref().and_then(|licence| licence.holder());
-        Some(heir.unwrap_or_else(|| own.clone()))
+        let (holder, number) = match &own.licence {
+            Some(licence) => licence.revoke(),
+            None => (None, 0),
+        };
+        // Where that is gone, anybody that is over does as well.
+        Some((
+            holder.unwrap_or_else(|| own.clone()),
+            number.max(own.number),
+        ))
     }
 
-    /// From now on nobody follows by itself on the incarnation that runs. Answers the number of that one;
-    /// the supervisor knows of `known`.
-    pub(crate) fn end_licence(&self, known: u64) -> u64 {
-        let own = self.incarnation.as_ref();
-        let licence = own.and_then(|own| own.licence.as_ref());
-        licence.map_or(known, |licence| licence.revoke().max(known))
-    }
-
-    /// Asks it to stop; its licence is over. Who was asked, and what is to be done for that.
+    /// Asks it to stop. Who was asked, and what is to be done for that.
     ///
     /// # Errors
-    /// It has ended, which is on the way; the request comes back, if there was one to ask.
+    /// It has ended, which is on the way; the request comes back.
     pub(crate) fn ask(
         &self,
-        mut stop: Stop,
+        stop: Stop,
         has_interrupt: bool,
     ) -> Result<(Arc<Incarnation>, Handout), Stop> {
-        let Some(own) = &self.incarnation else {
+        let Some((last, _)) = self.end_licence() else {
             return Err(stop);
         };
-        let _last = self.end_licence(own.number);
-        let mut asked = own.clone();
-        loop {
-            stop = match asked.life.ask(stop, has_interrupt) {
-                Ok(handout) => return Ok((asked, handout)),
-                Err(stop) => stop,
-            };
-            // Another one may have begun just before.
-            match self.last_incarnation() {
-                Some(last) if !Arc::ptr_eq(&last, &asked) => asked = last,
-                Some(_) | None => return Err(stop),
-            }
-        }
+        let handout = last.life.ask(stop, has_interrupt)?;
+        Ok((last, handout))
     }
 
     /// Whether a start now takes a new thread: it has none, that of an incarnation which is being

@@ -8,8 +8,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use super::below::end_below;
 use super::body::Body;
 use super::fence::Fence;
@@ -18,18 +16,18 @@ use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded_as};
+use super::renew::renew;
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
 use crate::errors::Errors;
-use crate::event::{EventKind, Next};
+use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
 use crate::link::fact::{Ended, Fact};
-use crate::link::life::{Leftover, Life};
+use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
-use crate::machine::policy::UNCOUNTED;
 use crate::report::State;
 
 /// Something for a service's thread to do.
@@ -231,7 +229,7 @@ fn end_trade(incarnation: &Incarnation) {
     }
 }
 
-fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+pub(super) fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
     let home = &incarnation.home;
     for value in values {
         if let Err(message) = guarded_as(home.quiet, || drop(value)) {
@@ -322,45 +320,15 @@ impl TellEnd {
         self.fence = below.fence;
     }
 
-    /// After a failure that there is nothing to decide about: the next incarnation.
+    /// The next incarnation, if this one may start it; then its end is the one to tell.
     fn pass_on(&mut self) -> Option<Arc<Incarnation>> {
-        let ended = &self.ended;
-        let (Some(licence), Some(failure)) = (&ended.licence, &ended.failure) else {
-            return None;
-        };
-        let plain = matches!(ended.outcome, Outcome::Error | Outcome::Panic) && !ended.fatal;
         // Whatever ran below it is the supervisor's business, too.
-        if !plain || self.fence.is_some() {
-            return None;
-        }
-        let failed = &self.incarnation;
-        let heir = Arc::new(Incarnation {
-            home: failed.home.clone(),
-            number: failed.number + 1,
-            life: Life::new(),
-            below: Mutex::default(),
-            trade: None,
-            licence: Some(licence.clone()),
-        });
-        let tell = || {
-            let (count, limit) = UNCOUNTED;
-            let event = EventKind::Failed {
-                failure: failure.clone(),
-                count,
-                limit,
-                next: Next::Restart {
-                    delay: Duration::ZERO,
-                },
-            };
-            failed.home.emit(failed.number, event);
-            failed.home.emit(heir.number, EventKind::Started);
-        };
-        let replaced = licence.pass(failed, &heir, failure, tell)?;
-        self.passed_on = true;
-        for old in replaced.into_iter().flatten() {
-            discard_quietly(failed, "drop", vec![old]);
-        }
-        Some(heir)
+        let alone = self.fence.is_none();
+        let heir = alone
+            .then(|| renew(&self.incarnation, &self.ended))
+            .flatten();
+        self.passed_on = heir.is_some();
+        heir
     }
 
     fn was_asked(&self) -> bool {

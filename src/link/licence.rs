@@ -5,15 +5,16 @@
 //! at once, publishes it, and the supervisor hears of it with the next thing that the service has to
 //! tell. So the way to another thread and back, most of what a restart takes, is not on its path.
 //!
-//! Protocol.
+//! Protocol. Every line is one critical section.
 //!
-//! * An incarnation hands on under the lock of its life, and only if nobody has asked it to stop, not
-//!   even too late. So whoever asks is heard by the incarnation that was asked, or finds its heir.
-//! * The licence is revoked before anybody is asked, so that looking for the heir comes to an end.
-//! * A supervisor that stops makes all licences void before it asks the first service.
+//! * An incarnation hands on only if the licence isn't revoked; its heir is published and told then.
+//! * Before it announces a stop and asks for one, the supervisor revokes the licence, and learns who runs:
+//!   that one is asked, and nobody follows it by itself.
 //! * What is counted here is taken once, by the supervisor: right after it has asked for a stop, when
 //!   nothing can be added any more, and before it deals with anything that comes from a later
 //!   incarnation than it knows of.
+//!
+//! A supervisor that stops makes all its licences void before it asks the first service.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -58,16 +59,12 @@ impl Licence {
         }
     }
 
-    /// Nobody begins under it any more. The number of the last one that has; 0 if none has.
-    pub(crate) fn revoke(&self) -> u64 {
+    /// Nobody begins under it any more. The one that runs, if it has begun by itself and hasn't gone, and
+    /// its number; 0 if there was none.
+    pub(crate) fn revoke(&self) -> (Option<Arc<Incarnation>>, u64) {
         let mut state = self.state.lock();
         state.revoked = true;
-        state.last
-    }
-
-    /// Who runs under it, if that is not the one that it was given to.
-    pub(crate) fn holder(&self) -> Option<Arc<Incarnation>> {
-        self.state.lock().holder.upgrade()
+        (state.holder.upgrade(), state.last)
     }
 
     /// What the supervisor hasn't heard of yet, if there is something.
@@ -90,25 +87,23 @@ impl Licence {
             return None;
         }
         let now = clock::now();
-        failed.life.hand_on(|| {
-            let mut state = self.state.lock();
-            if state.revoked {
-                return None;
-            }
-            state.holder = Arc::downgrade(heir);
-            state.last = heir.number;
-            let panics = u32::from(failure.kind() == FailureKind::Panic);
-            let renewals = &mut state.renewals;
-            renewals.incarnation = heir.number;
-            renewals.failures = renewals.failures.saturating_add(1);
-            renewals.panics = renewals.panics.saturating_add(panics);
-            let unheard = renewals.last_failure.replace(failure.clone());
-            // Under the same locks: whoever hears of the renewal finds it published, and it is told before
-            // anything else of the heir, a stop included.
-            let cell = &failed.home.cell;
-            let shown = cell.update(|data| data.renew(heir.number, now, failure));
-            tell();
-            Some([unheard, shown])
-        })
+        let mut state = self.state.lock();
+        if state.revoked {
+            return None;
+        }
+        state.holder = Arc::downgrade(heir);
+        state.last = heir.number;
+        let panics = u32::from(failure.kind() == FailureKind::Panic);
+        let renewals = &mut state.renewals;
+        renewals.incarnation = heir.number;
+        renewals.failures = renewals.failures.saturating_add(1);
+        renewals.panics = renewals.panics.saturating_add(panics);
+        let unheard = renewals.last_failure.replace(failure.clone());
+        // Under the same lock: whoever hears of the renewal finds it published, and it is told before
+        // anything else of the heir, a stop included.
+        let cell = &failed.home.cell;
+        let shown = cell.update(|data| data.renew(heir.number, now, failure));
+        tell();
+        Some([unheard, shown])
     }
 }

@@ -90,8 +90,6 @@ struct LifeState {
     /// It was said that a hook comes too late.
     said_late: bool,
     said_ready: bool,
-    /// Somebody asked when it was over.
-    asked_too_late: bool,
     /// Threads of the incarnation's own.
     sleepers: Sleepers,
     wakers: Vec<Weak<dyn Wake>>,
@@ -118,7 +116,6 @@ impl Life {
                 hooks_waiting: 0,
                 said_late: false,
                 said_ready: false,
-                asked_too_late: false,
                 sleepers: Sleepers::default(),
                 wakers: Vec::new(),
                 signal: None,
@@ -150,7 +147,6 @@ impl Life {
     pub(crate) fn ask(&self, stop: Stop, has_interrupt: bool) -> Result<Handout, Stop> {
         let mut state = self.state.lock();
         if state.stage == Stage::Over {
-            state.asked_too_late = true;
             return Err(stop);
         }
         if let Some(asked) = &mut state.stop {
@@ -226,16 +222,6 @@ impl Life {
             self.notify(state);
         }
         Leftover { discard, hooks }
-    }
-
-    /// Has the next incarnation begin, if nobody has asked for a stop: `begin` runs before anybody can.
-    pub(crate) fn hand_on<R>(&self, begin: impl FnOnce() -> Option<R>) -> Option<R> {
-        let state = self.state.lock();
-        debug_assert_eq!(state.stage, Stage::Over, "handed on by who still runs");
-        if state.stop.is_some() || state.asked_too_late {
-            return None;
-        }
-        begin()
     }
 
     /// Takes a closure that was handed out, if it wasn't withdrawn in the meantime.

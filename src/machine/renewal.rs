@@ -1,9 +1,9 @@
 //! Services that start again by themselves.
 
+use super::Machine;
 use super::child::{Phase, Readiness};
 use super::shutdown::Mode;
 use super::strategy::Strategy;
-use super::Machine;
 use crate::id::ChildId;
 
 impl Machine {
