@@ -115,7 +115,8 @@ pub enum Exceeded {
 }
 
 impl Limit {
-    /// No number of failures is too many.
+    /// No number of failures is too many. Without a delay either ([`Backoff::none`]), a service that always
+    /// fails at once keeps a processor busy.
     #[must_use]
     pub fn none() -> Limit {
         Limit {
