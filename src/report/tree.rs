@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Report, ServiceReport};
 use crate::key::{KeyReport, KeyRole};
+use crate::text::OneLine;
 
 /// How many keys of a kind a line names.
 const KEYS_SHOWN_MAX: usize = 3;
@@ -53,13 +54,13 @@ impl ServiceReport {
         }
         self.keys_in_line(f)?;
         if let Some(failure) = &self.last_failure {
-            write!(f, ", last: {}", failure.message())?;
+            write!(f, ", last: {}", OneLine(failure.message()))?;
             if let Some(location) = failure.unsaid_location() {
                 write!(f, " at {location}")?;
             }
         }
         if let Some(status) = &self.status {
-            write!(f, " - {status}")?;
+            write!(f, " - {}", OneLine(status))?;
         }
         Ok(())
     }
