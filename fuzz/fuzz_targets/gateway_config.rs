@@ -11,7 +11,10 @@ fuzz_target!(|text: &str| {
         let rest = why.strip_prefix("gateway.toml:").unwrap();
         let (line, what) = rest.split_once(": ").unwrap();
         let line: usize = line.parse().unwrap();
-        assert!((1..=text.matches('\n').count() + 1).contains(&line), "{why}");
+        assert!(
+            (1..=text.matches('\n').count() + 1).contains(&line),
+            "{why}"
+        );
         assert!(!what.is_empty());
     }
 });

@@ -32,7 +32,10 @@ fuzz_target!(|input: Input<'_>| {
         if let Ok((head, _)) = read_head(&mut Pieces::new(bytes, &input.sizes)) {
             if let Ok(status) = status(&head) {
                 assert!((0..1000).contains(&status));
-                assert!(head.windows(3).any(|three| three == format!("{status:03}").as_bytes()));
+                assert!(
+                    head.windows(3)
+                        .any(|three| three == format!("{status:03}").as_bytes())
+                );
             }
         }
     }
@@ -48,7 +51,10 @@ fn said(answer: &io::Result<Request>) -> Result<(&str, &str, &[u8]), io::ErrorKi
 /// Seen with other eyes.
 fn is_right(request: &Request, bytes: &[u8]) {
     assert!(!request.method.is_empty() && !request.path.is_empty());
-    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+    let end = bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
     assert!(bytes[end + 4..].starts_with(&request.body));
     let mut lengths = Vec::new();
     for line in bytes[..end].split(|b| *b == b'\n').skip(1) {

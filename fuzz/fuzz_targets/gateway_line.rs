@@ -51,7 +51,9 @@ fuzz_target!(|input: Input<'_>| {
 fn expected(bytes: &[u8]) -> Vec<Raw> {
     let mut lines: Vec<&[u8]> = bytes.split(|b| *b == b'\n').collect();
     lines.pop();
-    let cut = lines.iter().map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let cut = lines
+        .iter()
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     cut.filter(|line| !line.is_empty())
         .map(|line| (line.len() <= LINE_BYTES_MAX).then(|| line.to_vec()))
         .collect()

@@ -116,7 +116,9 @@ fn is_drawn(report: &Report) {
     let mermaid = mermaid::parse(&report.to_mermaid()).unwrap();
     let names = |texts: Vec<&String>, end: &str| -> BTreeSet<String> {
         let names = texts.into_iter().filter(|text| *text != "no provider");
-        names.map(|text| text.rsplit_once(end).unwrap().0.to_owned()).collect()
+        names
+            .map(|text| text.rsplit_once(end).unwrap().0.to_owned())
+            .collect()
     };
     let mut dot_names = names(dot.nodes.values().collect(), "\n");
     dot_names.extend(names(dot.frames.iter().collect(), " ("));
@@ -128,7 +130,11 @@ fn is_drawn(report: &Report) {
     assert_eq!(mermaid_names, expected);
     let labels: Vec<_> = dot.arrows.iter().map(|(_, _, label)| label).collect();
     assert_eq!(labels, mermaid.arrows.iter().collect::<Vec<_>>());
-    assert!(labels.iter().all(|label| KEYS.iter().any(|key| key.name() == **label)));
+    assert!(
+        labels
+            .iter()
+            .all(|label| KEYS.iter().any(|key| key.name() == **label))
+    );
 
     let json = serde_json::to_string(report).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();

@@ -56,7 +56,9 @@ fn is_part(value: f64) -> bool {
 
 fn backoff(input: &Input) {
     let (first, max) = (input.first, input.max);
-    let exact = Backoff::exponential(first, max).factor(input.factor).jitter(0.0);
+    let exact = Backoff::exponential(first, max)
+        .factor(input.factor)
+        .jitter(0.0);
     let backoff = exact.jitter(input.jitter);
     let is_good = first <= max && input.factor >= 1.0 && is_part(input.jitter);
     if let Err(error) = backoff.check("backoff") {
@@ -85,7 +87,10 @@ fn backoff(input: &Input) {
 /// As far as floating point can tell.
 fn near(got: Duration, expected: f64) {
     let slack = expected * 1e-12 + 2e-9;
-    assert!((got.as_secs_f64() - expected).abs() <= slack, "{got:?}, {expected}");
+    assert!(
+        (got.as_secs_f64() - expected).abs() <= slack,
+        "{got:?}, {expected}"
+    );
 }
 
 fn limit(input: &Input) {
@@ -100,7 +105,10 @@ fn limit(input: &Input) {
     let (limit, is_good) = match input.pause_jitter {
         Some(jitter) => {
             let time = input.first;
-            (limit.then(Exceeded::Pause { time, jitter }), is_good && is_part(jitter))
+            (
+                limit.then(Exceeded::Pause { time, jitter }),
+                is_good && is_part(jitter),
+            )
         }
         None => (limit, is_good),
     };
@@ -117,7 +125,11 @@ fn limit(input: &Input) {
         now = now.plus(*after);
         times.push(now);
         panics += u32::from(*is_panic);
-        let what = if *is_panic { Counted::Panic } else { Counted::Error };
+        let what = if *is_panic {
+            Counted::Panic
+        } else {
+            Counted::Error
+        };
         let count = limiter.count(now, what);
         assert!(count.count.is_finite() && count.count >= 1.0);
         let exceeded = match input.limit {

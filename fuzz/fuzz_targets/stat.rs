@@ -34,6 +34,7 @@ fuzz_target!(|input: Input<'_>| {
     let mut stat = b"4711 (".to_vec();
     stat.extend(input.name);
     stat.extend(format!(") {state} {parent} {group} 4711 34816 4711 4194304\n").bytes());
-    let expected = Pid::from_raw(group).map(|group| (input.is_zombie, Pid::from_raw(parent), group));
+    let expected =
+        Pid::from_raw(group).map(|group| (input.is_zombie, Pid::from_raw(parent), group));
     assert_eq!(command::parse(&stat), expected);
 });

@@ -49,7 +49,9 @@ fuzz_target!(|input: Input| {
         errors.into_result()
     };
     let limit = Limit::budget(0, 0).then(Exceeded::StopService);
-    let spec = Spec::new("texts", service).restart(Restart::OnFailure).limit(limit);
+    let spec = Spec::new("texts", service)
+        .restart(Restart::OnFailure)
+        .limit(limit);
     let id = app.add_spec(spec).unwrap();
     app.start().unwrap();
     let end = app.wait_service(id, PATIENCE).unwrap();
@@ -74,7 +76,10 @@ fuzz_target!(|input: Input| {
     let json = serde_json::to_string(&report).unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["services"][0]["status"], input.status);
-    assert_eq!(json["services"][0]["last_failure"]["message"], failure.message());
+    assert_eq!(
+        json["services"][0]["last_failure"]["message"],
+        failure.message()
+    );
 
     assert!(app.stop().is_empty());
     for event in events {

@@ -64,5 +64,7 @@ pub fn is_name(name: &str) -> bool {
 
 /// Whether a text is one line of a terminal, with nothing in it that moves the cursor.
 pub fn is_one_line(text: &str) -> bool {
-    !text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+    !text
+        .chars()
+        .any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
 }

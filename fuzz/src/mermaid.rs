@@ -26,11 +26,15 @@ pub fn parse(text: &str) -> Result<Drawing, String> {
             let (numbers, _) = style.split_once(' ').ok_or_else(wrong)?;
             for number in numbers.split(',') {
                 let number: usize = number.parse().map_err(|_| wrong())?;
-                (number < drawing.arrows.len()).then_some(()).ok_or_else(wrong)?;
+                (number < drawing.arrows.len())
+                    .then_some(())
+                    .ok_or_else(wrong)?;
             }
         } else if line.starts_with("classDef ") {
         } else if let Some(frame) = line.strip_prefix("subgraph ") {
-            drawing.frames.push(between(frame, "[\"", "\"]").ok_or_else(wrong)?);
+            drawing
+                .frames
+                .push(between(frame, "[\"", "\"]").ok_or_else(wrong)?);
             open += 1;
         } else if line.contains(" --> ") || line.contains(" -->|") || line.contains(" -.->|") {
             let (left, _) = line.split_once("| n").ok_or_else(wrong)?;
@@ -55,7 +59,9 @@ pub fn parse(text: &str) -> Result<Drawing, String> {
 
 /// The text between the marks of `n12(".."):::class`.
 fn between(line: &str, left: &str, right: &str) -> Option<String> {
-    let number = line.strip_prefix('n')?.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = line
+        .strip_prefix('n')?
+        .trim_start_matches(|c: char| c.is_ascii_digit());
     let (text, class) = number.strip_prefix(left)?.rsplit_once(right)?;
     (class.is_empty() || class.starts_with(":::")).then_some(())?;
     unescaped(text)
