@@ -76,12 +76,15 @@ pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
 pub fn read_head(stream: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut head = Vec::new();
     let mut chunk = [0; HEAD_MAX];
+    // Where the empty line may begin. A head that comes byte by byte is not searched from its begin each time.
+    let mut from = 0;
     loop {
-        let within = &head[..head.len().min(HEAD_MAX)];
-        if let Some(end) = within.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = head.split_off(end + 4);
+        let within = &head[from..head.len().min(HEAD_MAX)];
+        if let Some(at) = within.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = head.split_off(from + at + 4);
             return Ok((head, rest));
         }
+        from += within.len().saturating_sub(3);
         if head.len() >= HEAD_MAX {
             return Err(bad("the head is too long"));
         }
