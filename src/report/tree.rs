@@ -11,7 +11,8 @@ use crate::text::OneLine;
 const KEYS_SHOWN_MAX: usize = 3;
 
 impl fmt::Display for Report {
-    /// A line a service: tree, path, state, since when, and what is worth knowing.
+    /// A line a service: tree, path, state, since when, and what is worth knowing. Line breaks in a message or
+    /// a status are `; `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.path, self.state)?;
         branches(f, &self.services, "")
