@@ -58,6 +58,7 @@ fuzz_target!(|input: Input<'_>| {
 });
 
 fn fill(app: &Supervisor, services: &[Service<'_>]) {
+    // Besides, nothing was added yet.
     let mut taken: BTreeSet<&str> = app.report().services().iter().map(|_| "below").collect();
     for service in services {
         let mut spec = Spec::new(service.name, |ctx: &Context| {

@@ -141,10 +141,7 @@ fn limit(input: &Input) {
                 assert!(count.count <= times.len() as f64);
                 count.count > threshold
             }
-            Measure::Budget(errors_max, panics_max) if *is_panic => {
-                let _ = errors_max;
-                panics > panics_max
-            }
+            Measure::Budget(_, panics_max) if *is_panic => panics > panics_max,
             Measure::Budget(errors_max, _) => times.len() as u32 - panics > errors_max,
         };
         assert_eq!(count.exceeded.is_some(), exceeded, "{count:?}");
