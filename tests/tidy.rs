@@ -12,7 +12,7 @@ use std::path::Path;
 const LEVELS: [&[&str]; 8] = [
     // Vocabulary: plain data.
     &[
-        "id", "error", "errors", "exit", "failure", "key", "event", "report",
+        "text", "id", "error", "errors", "exit", "failure", "key", "event", "report",
     ],
     // Pure and deterministic.
     &["machine"],
