@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::{
-    BoxError, Context, End, ErrorKind, EventKind, Limit, Restart, ServiceResult, Spec, State,
-    StopOrder, Supervisor, SupervisorBuilder,
+    AutoShutdown, BoxError, Context, End, ErrorKind, EventKind, Exit, Limit, Restart,
+    ServiceResult, Spec, State, StopOrder, Supervisor, SupervisorBuilder,
 };
 
 #[cfg(target_os = "linux")]
@@ -940,4 +940,70 @@ fn a_hundred_thousand_restarts_leave_nothing_behind() {
         assert!(grown <= 4 << 20, "grown by {grown} bytes");
         assert!(app.stop().is_empty());
     });
+}
+
+#[test]
+fn who_hangs_is_reported_under_its_own_number() {
+    let app = unlimited("app");
+    let (hangs, release, ended) = (Gate::new(), Gate::new(), Gate::new());
+    let (h, r, e) = (hangs.clone(), release.clone(), ended.clone());
+    let service = move |ctx: &Context| -> ServiceResult {
+        if ctx.incarnation() < 5 {
+            return Err("fails".into());
+        }
+        h.open();
+        r.wait();
+        e.open();
+        Err("fails late".into())
+    };
+    app.add_spec(Spec::new("flaky", service).stop_timeout(ms(20)))
+        .unwrap();
+    app.start().unwrap();
+    hangs.wait();
+    let report = app.stop();
+    let [left] = report.unstopped() else {
+        panic!("{report}");
+    };
+    assert_eq!((left.path(), left.incarnation()), ("app.flaky", 5));
+    release.open();
+    ended.wait();
+    wait_state(&app, "app.flaky", State::Stopped);
+    assert_eq!(app.report().find("app.flaky").unwrap().incarnation(), 5);
+}
+
+/// Whatever is no plain failure is left to the supervisor, which has heard of all before it.
+#[test]
+fn the_last_end_is_judged_as_ever() {
+    let after_four = |last: fn() -> ServiceResult| {
+        let app = Supervisor::builder("app")
+            .limit(Limit::none())
+            .auto_shutdown(AutoShutdown::AnySignificant)
+            .quiet_panics()
+            .build()
+            .unwrap();
+        let service = move |ctx: &Context| -> ServiceResult {
+            match ctx.incarnation() {
+                1..5 => Err("fails".into()),
+                5 => last(),
+                n => panic!("there is no {n}"),
+            }
+        };
+        let spec = Spec::new("flaky", service).restart(Restart::OnFailure);
+        app.add_spec(spec.significant()).unwrap();
+        app.start().unwrap();
+        (app.wait_timeout(PATIENCE).unwrap(), app.report())
+    };
+    for (last, is_ok, is_there) in [
+        ((|| Ok(())) as fn() -> ServiceResult, true, true),
+        (|| Err(Exit::DoNotRestart.into()), true, true),
+        (|| Err(Exit::Uninstall.into()), true, false),
+        (|| Err(Exit::TerminateTree.into()), false, true),
+    ] {
+        let (result, report) = after_four(last);
+        assert_eq!(result.is_ok(), is_ok, "{result:?}");
+        let service = report.find("app.flaky");
+        assert_eq!(service.is_some(), is_there, "{report}");
+        let failures = service.map_or(4, |s| s.failures());
+        assert_eq!(failures, 4, "{report}");
+    }
 }
