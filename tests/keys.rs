@@ -38,6 +38,10 @@ fn value_of_an_abandoned_provider_is_not_there() {
     let p = Spec::new("p", move |ctx: &Context| {
         ctx.provide(&K, 7_u32)?;
         hangs.wait();
+        // The next one stays, and its value with it.
+        if ctx.incarnation() > 1 {
+            ctx.wait_stop();
+        }
         Ok(())
     });
     let p = app.add_spec(p.provides(&K).stop_timeout(ms(1))).unwrap();

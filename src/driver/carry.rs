@@ -32,10 +32,6 @@ impl Run {
         // Keeps its memory, but not that of a step for many services.
         out.shrink_to(COMMANDS_KEPT_MAX);
         self.out = out;
-        // Whoever is abandoned is so under its last number.
-        for (id, licence) in std::mem::take(&mut self.ended_licences) {
-            self.hear_of_renewals(id, &licence);
-        }
     }
 
     fn do_command(&mut self, command: Command) {
@@ -113,11 +109,7 @@ impl Run {
             deadline,
             discard: values.map(|body| body as _),
         };
-        let asked = slot.ask(stop, has_interrupt);
-        let licence = slot.incarnation.as_ref().and_then(|i| i.licence.clone());
-        self.ended_licences
-            .extend(licence.map(|licence| (id, licence)));
-        match asked {
+        match slot.ask(stop, has_interrupt) {
             Ok((incarnation, handout)) => self.hand_out(&incarnation, &body, handout),
             // Its end is on the way; the values stay here.
             Err(too_late) => {
@@ -192,7 +184,7 @@ impl Run {
         slot.seat = None;
         let last = slot.end_licence();
         slot.incarnation = None;
-        // The machine may not have heard of the last one yet.
+        // The machine may have heard of the last one since.
         let number = last.as_ref().map_or(number, |(_, last)| *last);
         if let Some(trade) = &slot.cell.trade {
             trade.drop_shelf();
@@ -365,7 +357,7 @@ impl Run {
         };
         let Some(home) = &slot.home else { return };
         let incarnation = match note {
-            // Of one that has followed it meanwhile, as it may be.
+            // Of one that has followed it, as it may be, which the machine has heard of since.
             Note::Stopping { .. } | Note::Abandoned { .. } => slot
                 .end_licence()
                 .map_or(incarnation, |(_, last)| last.max(incarnation)),

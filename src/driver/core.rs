@@ -94,6 +94,8 @@ pub(crate) struct Line {
     pub(crate) commands: Sender<Ticket>,
     pub(crate) facts: Sender<Fact>,
     pub(crate) post: Arc<Post>,
+    /// Whether its services may start again by themselves: until somebody asks it to stop.
+    pub(crate) licences: Arc<AtomicBool>,
 }
 
 /// A machine that was taken off the desk for a run, and how that hears.
@@ -113,6 +115,7 @@ impl Claimed {
                 commands,
                 facts,
                 post,
+                licences: Arc::new(AtomicBool::new(true)),
             },
             inbox: Inbox::new(facts_inbox, commands_inbox),
         }
@@ -439,15 +442,17 @@ impl Core {
         };
         drop(levels);
         let run = self.ending.lock().begun;
-        self.wake_by(&line.facts);
+        self.wake_to_stop(line);
         Some(run)
     }
 
     /// Under the desk's lock: the flag is set only for the line of the run that is told. The send is
     /// to an unbounded channel and doesn't block.
-    fn wake_by(&self, facts: &Sender<Fact>) {
+    fn wake_to_stop(&self, line: &Line) {
+        // Whoever fails after the request isn't started again, however long it is on its way.
+        line.licences.store(false, Ordering::Release);
         if !self.level_changed.swap(true, Ordering::AcqRel) {
-            drop(facts.send(Fact::Wake));
+            drop(line.facts.send(Fact::Wake));
         }
     }
 
@@ -532,7 +537,7 @@ impl Wake for Core {
     /// The incarnation that this supervisor runs as was asked to stop.
     fn wake(&self) {
         if let Stage::Running(line) = &self.desk.lock().stage {
-            self.wake_by(&line.facts);
+            self.wake_to_stop(line);
         }
     }
 }

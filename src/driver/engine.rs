@@ -81,6 +81,11 @@ impl Slot {
         })
     }
 
+    /// Under which its incarnation may start again by itself.
+    pub(crate) fn licence(&self) -> Option<Arc<Licence>> {
+        self.incarnation.as_ref()?.licence.clone()
+    }
+
     /// From now on nobody follows on its incarnation by itself. The one that runs, and its number; the
     /// supervisor may know of an earlier one only.
     pub(crate) fn end_licence(&self) -> Option<(Arc<Incarnation>, u64)> {

@@ -153,7 +153,7 @@ impl Run {
                 .unwrap_or_default()
         );
         drop(panic::guarded(|| log::error!(target: &self.path, "{text}")));
-        self.licences.store(false, Ordering::Release);
+        self.line.licences.store(false, Ordering::Release);
         for slot in self.engine.slots.values() {
             let Some(body) = &slot.body else {
                 continue;

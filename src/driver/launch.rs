@@ -38,7 +38,7 @@ impl Run {
             life: Life::new(),
             below: Mutex::default(),
             trade,
-            licence: licensed.then(|| Arc::new(Licence::new(self.licences.clone()))),
+            licence: licensed.then(|| Arc::new(Licence::new(self.line.licences.clone()))),
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;

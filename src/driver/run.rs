@@ -1,11 +1,11 @@
 //! One run of a supervisor, from taking its machine off the desk to putting it back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::{Claimed, Core, Line};
-use super::engine::{Engine, Remains};
+use super::engine::{Engine, Remains, Slot};
 use super::fence::Fence;
 use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
@@ -74,10 +74,6 @@ pub(super) struct Run {
     pub(super) forgotten: Remains,
     pub(super) has_begun: bool,
     pub(super) finished: bool,
-    /// Whether services may start again by themselves: until a stop begins.
-    pub(super) licences: Arc<AtomicBool>,
-    /// Of services that were asked to stop just now: nothing more will happen under them.
-    pub(super) ended_licences: Vec<(ChildId, Arc<Licence>)>,
 }
 
 /// How many forgotten values are dropped together.
@@ -171,8 +167,6 @@ impl Run {
             forgotten: Remains::default(),
             has_begun: false,
             finished: false,
-            licences: Arc::new(AtomicBool::new(true)),
-            ended_licences: Vec::new(),
         }
     }
 
@@ -300,28 +294,28 @@ impl Run {
 
     /// Before anything is dealt with that the last incarnation of a service has told.
     fn catch_up(&mut self, child: ChildId) {
-        let slot = self.engine.slots.get(&child);
-        let licence = slot.and_then(|slot| slot.incarnation.as_ref()?.licence.clone());
-        if let Some(licence) = licence {
-            self.hear_of_renewals(child, &licence);
+        let licence = self.engine.slots.get(&child).and_then(Slot::licence);
+        if let Some(renewed) = licence.and_then(|l| self.renewals(child, &l)) {
+            self.step(renewed);
         }
     }
 
-    pub(super) fn hear_of_renewals(&mut self, child: ChildId, licence: &Licence) {
-        let Some(renewals) = licence.take_renewals() else {
-            return;
-        };
+    /// What the machine hasn't heard of yet.
+    fn renewals(&mut self, child: ChildId, licence: &Licence) -> Option<Input> {
+        let renewals = licence.take_renewals()?;
         if let (Some(failure), Some(slot)) =
             (renewals.last_failure, self.engine.slots.get_mut(&child))
         {
             slot.set_failure(failure);
         }
-        self.step(Input::Renewed {
+        let since = renewals.since.map(|at| self.tree.clock.moment(at));
+        Some(Input::Renewed {
             id: child,
             incarnation: renewals.incarnation,
+            since: since.unwrap_or(self.engine.machine.now()),
             failures: renewals.failures,
             panics: renewals.panics,
-        });
+        })
     }
 
     /// What a service has provided is there from now on.
@@ -364,8 +358,8 @@ impl Run {
             stragglers,
             licence,
         } = ended;
-        if let Some(licence) = &licence {
-            self.hear_of_renewals(child, licence);
+        if let Some(renewed) = licence.as_ref().and_then(|l| self.renewals(child, l)) {
+            self.step(renewed);
         }
         if let Some(slot) = self.engine.slots.get_mut(&child) {
             if slot.is_current(incarnation, licence.as_ref()) {
@@ -471,13 +465,33 @@ impl Run {
         self.carry_out();
     }
 
+    /// Before it is published, told or answered that somebody will be asked to stop: who fails from then
+    /// on isn't started again. Who runs is known from here on, to the machine as well.
+    fn end_licences(&mut self, now: Moment) {
+        if !self.engine.machine.is_running() {
+            self.line.licences.store(false, Ordering::Release);
+        }
+        let mut at = 0;
+        while let Some(command) = self.out.get(at) {
+            at += 1;
+            let &Command::Stop { id, .. } = command else {
+                continue;
+            };
+            let Some(licence) = self.engine.slots.get(&id).and_then(Slot::licence) else {
+                continue;
+            };
+            licence.revoke();
+            if let Some(renewed) = self.renewals(id, &licence) {
+                self.engine.machine.step(now, renewed, &mut self.out);
+            }
+        }
+    }
+
     /// Steps the machine and publishes what changed; the commands are left in `out`.
     fn decide(&mut self, input: Input) {
         let now = self.tree.clock.now();
         self.engine.machine.step(now, input, &mut self.out);
-        if !self.engine.machine.is_running() {
-            self.licences.store(false, Ordering::Release);
-        }
+        self.end_licences(now);
         self.note_failures();
         self.publish();
     }

@@ -322,11 +322,14 @@ impl TellEnd {
 
     /// The next incarnation, if this one may start it; then its end is the one to tell.
     fn pass_on(&mut self) -> Option<Arc<Incarnation>> {
-        // Whatever ran below it is the supervisor's business, too.
-        let alone = self.fence.is_none();
-        let heir = alone
-            .then(|| renew(&self.incarnation, &self.ended))
-            .flatten();
+        // What the supervisor was told of it, or of what ran below it, comes before its end there. And
+        // whoever tells something each time can't be faster than the supervisor hears it.
+        let told = self.fence.is_some() || self.incarnation.life.has_said_ready();
+        let heir = if told {
+            None
+        } else {
+            renew(&self.incarnation, &self.ended)
+        };
         self.passed_on = heir.is_some();
         heir
     }

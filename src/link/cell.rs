@@ -234,14 +234,6 @@ impl CellData {
     /// What the supervisor has decided. An incarnation that `needs_thread` is up when that thread says
     /// so.
     pub(crate) fn set_state(&mut self, view: &View, needs_thread: bool) {
-        if self.is_ahead_of(view) {
-            self.missing = view.missing;
-            // That it runs says nothing new.
-            if !matches!(view.state, State::Running | State::Ready) {
-                self.state = view.state;
-            }
-            return;
-        }
         let started = self.incarnation != view.incarnation;
         if started {
             self.status = None;
@@ -257,7 +249,8 @@ impl CellData {
         self.incarnation = view.incarnation;
     }
 
-    /// It has started again by itself, and the supervisor hasn't heard of that yet.
+    /// It has started again by itself, and the supervisor hasn't heard of that yet. So it runs: at the
+    /// latest before it is to stop the supervisor hears of it.
     pub(crate) fn is_ahead_of(&self, view: &View) -> bool {
         self.incarnation > view.incarnation
     }
@@ -276,11 +269,8 @@ impl CellData {
             self.panics = self.panics.saturating_add(1);
         }
         self.status = None;
-        // Unless it is published already that it will be asked to stop.
-        if matches!(self.state, State::Running | State::Ready) {
-            self.state = State::Running;
-            self.since = now;
-        }
+        self.state = State::Running;
+        self.since = now;
         self.last_failure.replace(failure.clone())
     }
 

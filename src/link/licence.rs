@@ -8,16 +8,21 @@
 //! Protocol. Every line is one critical section.
 //!
 //! * An incarnation hands on only if the licence isn't revoked; its heir is published and told then.
-//! * Before it announces a stop and asks for one, the supervisor revokes the licence, and learns who runs:
-//!   that one is asked, and nobody follows it by itself.
-//! * What is counted here is taken once, by the supervisor: right after it has asked for a stop, when
+//! * Before it shows, announces or answers that a service is to stop, the supervisor revokes the licence,
+//!   and learns who runs: that one is asked, and nobody follows it by itself.
+//! * What is counted here is taken once, by the supervisor: when it has revoked the licence, so that
 //!   nothing can be added any more, and before it deals with anything that comes from a later
 //!   incarnation than it knows of.
 //!
-//! A supervisor that stops makes all its licences void before it asks the first service.
+//! Who has told the supervisor something beside its end, as that it is ready, hands on nothing: both
+//! are heard in their order then, and no more than the supervisor can keep up with.
+//!
+//! Whoever asks a whole supervisor to stop makes all its licences void first; so does the supervisor when
+//! it ends by itself, before it asks the first service.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
@@ -44,8 +49,9 @@ struct State {
 /// The restarts that the supervisor hasn't heard of.
 #[derive(Default)]
 pub(crate) struct Renewals {
-    /// The number of the last one.
+    /// The number of the last one, and when it began.
     pub(crate) incarnation: u64,
+    pub(crate) since: Option<Instant>,
     pub(crate) failures: u32,
     pub(crate) panics: u32,
     pub(crate) last_failure: Option<Failure>,
@@ -96,6 +102,7 @@ impl Licence {
         let panics = u32::from(failure.kind() == FailureKind::Panic);
         let renewals = &mut state.renewals;
         renewals.incarnation = heir.number;
+        renewals.since = Some(now);
         renewals.failures = renewals.failures.saturating_add(1);
         renewals.panics = renewals.panics.saturating_add(panics);
         let unheard = renewals.last_failure.replace(failure.clone());

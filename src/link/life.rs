@@ -283,6 +283,10 @@ impl Life {
         first
     }
 
+    pub(crate) fn has_said_ready(&self) -> bool {
+        self.state.lock().said_ready
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.is_stopping() && self.state.lock().stage == Stage::Over
     }

@@ -119,6 +119,8 @@ pub(crate) enum Input {
     Renewed {
         id: ChildId,
         incarnation: u64,
+        /// When that began.
+        since: Moment,
         failures: u32,
         panics: u32,
     },

@@ -211,9 +211,10 @@ impl Machine {
             Input::Renewed {
                 id,
                 incarnation,
+                since,
                 failures,
                 panics,
-            } => self.renewed(id, incarnation, failures, panics),
+            } => self.renewed(id, incarnation, since, failures, panics),
             Input::Cleared { id, incarnation } => self.cleared(id, incarnation, out),
             Input::Supervising { id, incarnation } => self.supervising(id, incarnation),
             Input::BelowFailed { id, incarnation } => self.below_failed(id, incarnation, out),

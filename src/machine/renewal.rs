@@ -1,9 +1,9 @@
 //! Services that start again by themselves.
 
-use super::Machine;
 use super::child::{Phase, Readiness};
 use super::shutdown::Mode;
 use super::strategy::Strategy;
+use super::{Machine, Moment};
 use crate::id::ChildId;
 
 impl Machine {
@@ -22,8 +22,14 @@ impl Machine {
     /// It has started again by itself, perhaps more than once, in whatever phase that finds it: it
     /// may have been before it was asked to stop. What was decided about its last incarnation holds for
     /// this one.
-    pub(super) fn renewed(&mut self, id: ChildId, incarnation: u64, failures: u32, panics: u32) {
-        let now = self.now;
+    pub(super) fn renewed(
+        &mut self,
+        id: ChildId,
+        incarnation: u64,
+        since: Moment,
+        failures: u32,
+        panics: u32,
+    ) {
         let Some(child) = self.children.get_mut(&id) else {
             return;
         };
@@ -33,7 +39,7 @@ impl Machine {
         debug_assert!(
             matches!(
                 child.phase,
-                Phase::Running(Readiness::Assumed | Readiness::Said)
+                Phase::Running(Readiness::Assumed)
                     | Phase::Stopping { .. }
                     | Phase::Abandoned { .. }
             ),
@@ -44,11 +50,11 @@ impl Machine {
         child.starts = child.starts.saturating_add(failures);
         child.failures = child.failures.saturating_add(failures);
         child.panics = child.panics.saturating_add(panics);
-        child.ready_since = Some(now);
-        match child.phase {
-            Phase::Running(_) => self.put(id, Phase::Running(Readiness::Assumed)),
-            // Since when it stops is told already.
-            _ => self.changed.push(id),
+        child.ready_since = Some(since);
+        // Else since when it stops is told already.
+        if matches!(child.phase, Phase::Running(_)) {
+            child.since = since;
         }
+        self.changed.push(id);
     }
 }

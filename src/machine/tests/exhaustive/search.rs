@@ -197,7 +197,7 @@ impl Node {
                 ends(id, live, &child.policy)
                     .into_iter()
                     .for_each(&mut at_once);
-                if live.licensed {
+                if live.licensed && !live.said_ready {
                     at_once(renewed(id, live.incarnation + 1));
                 }
                 if may_fail_below(&child.policy) && live.story == Story::Started {
@@ -315,6 +315,7 @@ fn renewed(id: ChildId, incarnation: u64) -> Input {
     Input::Renewed {
         id,
         incarnation,
+        since: Moment::START,
         failures: 1,
         panics: 1,
     }
