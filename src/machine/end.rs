@@ -42,7 +42,7 @@ impl Machine {
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
             }
-            Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
+            Phase::Abandoned { fate: Fate::Judge } => {
                 self.announce(id, Note::EndedLate, out);
                 self.ended_unasked(id, end, None, out);
             }
@@ -71,15 +71,19 @@ impl Machine {
         stragglers: bool,
         out: &mut Vec<Command>,
     ) {
-        let Some(child) = self.children.get_mut(&id) else {
+        let Some(child) = self.children.get(&id) else {
             return;
         };
-        if child.leftovers.contains(&incarnation) && !stragglers {
-            out.push(Command::Announce {
-                id,
-                incarnation,
-                note: Note::EndedLate,
-            });
+        if !child.leftovers.contains(&incarnation) {
+            return;
+        }
+        out.push(Command::Announce {
+            id,
+            incarnation,
+            note: Note::EndedLate,
+        });
+        // Else `Cleared` comes.
+        if !stragglers {
             self.leftover_gone(id, incarnation, out);
         }
     }
@@ -171,7 +175,8 @@ impl Machine {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
             (Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
-        let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
+        // If it was over when it was asked, that has been said then.
+        let early = child.says_ready() && !child.ever_ready && fate.is_start();
         // Told to drop its values it can only go, whatever it answered.
         let goes = fate == Fate::Remove && end.discarded;
         let directive = classify(end.outcome, child.policy.restart, asked);

@@ -13,6 +13,8 @@
 mod backoff;
 mod classify;
 mod differential;
+mod early;
+mod ends;
 mod exhaustive;
 mod graph;
 mod graph_regressions;
