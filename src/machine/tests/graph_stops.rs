@@ -1,6 +1,6 @@
 //! Services that use what others provide, and stops, pauses and strategies: who is asked when.
 
-use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing};
+use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing, wanting};
 use super::harness::{HOUR, Stops, config, policy, secs};
 use crate::machine::message::{Cause, Config, Outcome, Policy};
 use crate::machine::policy::{Exceeded, Limit, StopOrder};
@@ -233,4 +233,93 @@ fn users_are_told_the_key_and_its_provider() {
         provider: w.id(provider),
     };
     assert_eq!(causes, [("d", input("k2", "c")), ("c", input("k", "p"))]);
+}
+
+#[test]
+fn provider_removed_while_the_supervisor_stops_keeps_to_the_order() {
+    let services = [
+        ("p", provider(policy())),
+        ("c", needy(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("x", Stops::After(secs(1), Outcome::Ok));
+    w.shutdown();
+    w.remove("p");
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "x"), (secs(1), "c"), (secs(1), "p")]);
+    assert!(!w.is_there("p"));
+}
+
+#[test]
+fn user_that_is_to_start_after_all_starts_with_its_provider() {
+    let services = [("p", provider(policy())), ("c", wanting(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stops("p", Stops::After(secs(1), Outcome::Ok));
+    w.restart_service("p");
+    w.stop_service("c");
+    w.start_service("c");
+    w.clear_log();
+    w.at(secs(2));
+    assert_eq!(w.starts()[..2], [(secs(2), "p"), (secs(2), "c")]);
+}
+
+#[test]
+fn user_in_a_delay_does_not_wait_for_its_provider_to_stop() {
+    let services = [("p", provider(policy())), ("c", wanting(delayed(secs(5))))];
+    let mut w = providing(config(), &services);
+    w.stops("p", Stops::After(secs(8), Outcome::Ok));
+    w.fails("c");
+    w.restart_service("p");
+    assert_eq!(w.view("c").state, State::Backoff);
+    w.clear_log();
+    w.run_out();
+    let starts = [(secs(5), "c"), (secs(8), "p"), (secs(8), "c")];
+    assert_eq!(w.starts(), starts);
+}
+
+#[test]
+fn provider_does_not_wait_for_a_restart_that_its_user_takes_part_in() {
+    let grouped = |policy: Policy| Policy {
+        group: Some("g".into()),
+        ..policy
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("x", grouped(policy())),
+        ("c", needy(grouped(policy()))),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("x", Stops::After(secs(1), Outcome::Ok));
+    w.fails("c");
+    w.at(secs(0));
+    assert_eq!(w.view("c").state, State::Waiting);
+    w.fails("p");
+    assert_incarnations(&w, &[("p", 2), ("x", 1), ("c", 1)]);
+    w.run_out();
+    assert_incarnations(&w, &[("p", 2), ("x", 2), ("c", 2)]);
+}
+
+#[test]
+fn who_fails_joins_the_restart_that_its_group_waits_in() {
+    let grouped = |policy: Policy| Policy {
+        group: Some("g".into()),
+        ..policy
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("slow", needy(policy())),
+        ("c", needy(grouped(policy()))),
+        ("mate", grouped(policy())),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("slow", Stops::After(secs(2), Outcome::Ok));
+    w.provides("p", "k");
+    w.at(secs(1));
+    w.clear_log();
+    w.fails("mate");
+    w.run_out();
+    let starts = ["slow", "c", "mate"].map(|name| (secs(2), name));
+    assert_eq!(w.starts(), starts);
 }

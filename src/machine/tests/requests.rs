@@ -350,3 +350,18 @@ fn a_supervisor_with_stragglers_starts_when_they_have_ended() {
         assert_eq!(w.when("abandoned"), []);
     }
 }
+
+#[test]
+fn restart_service_does_not_wait_for_a_pause() {
+    let pause = Exceeded::Pause {
+        time: secs(15),
+        jitter: 0.0,
+    };
+    let limit = Limit::decay(0.0, secs(30)).then(pause);
+    let mut w = World::running(Config { limit, ..config() }, &[("a", policy())]);
+    w.fails("a");
+    w.at(secs(3));
+    w.restart_service("a");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(0), "a"), (secs(3), "a")]);
+}

@@ -446,3 +446,19 @@ fn builder_defaults_reach_every_service() {
     w.run_out();
     assert_eq!(w.when("abandoned"), [(secs(6), "a")]);
 }
+
+#[test]
+fn failure_in_a_pause_that_exceeds_nothing_waits_for_its_end_too() {
+    let own = Policy {
+        limit: Some(Limit::none()),
+        ..policy()
+    };
+    let mut w = World::running(decay(0.0), &[("a", own), ("b", policy())]);
+    w.fails("b");
+    w.at(secs(1));
+    w.fails("a");
+    assert_eq!(w.last_failure().next, Next::Queued);
+    w.clear_log();
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(15), "a"), (secs(15), "b")]);
+}
