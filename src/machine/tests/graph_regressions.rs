@@ -258,3 +258,21 @@ fn who_waits_for_a_provider_at_rest_gives_its_thread_back() {
         assert!(releases(&w), "it waits for somebody to do something");
     }
 }
+
+#[test]
+fn provider_whose_supervisor_fails_in_a_restart_of_its_own_starts_with_its_users() {
+    let limited = Config {
+        limit: Limit::window(0, HOUR),
+        ..config()
+    };
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(limited, &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stops("p", Stops::After(secs(1), Outcome::Error));
+    w.clear_log();
+    w.restart_service("p");
+    w.fails_below("p");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(2), "p"), (secs(2), "c")]);
+    assert_eq!((w.last_failure().count, w.blamed()), (0.0, vec![]));
+}

@@ -201,7 +201,12 @@ fn two_groups_restart_beside_each_other() {
         group: Some(group.into()),
         ..policy()
     };
-    let services = [("a", of("g")), ("b", of("g")), ("c", of("h")), ("d", of("h"))];
+    let services = [
+        ("a", of("g")),
+        ("b", of("g")),
+        ("c", of("h")),
+        ("d", of("h")),
+    ];
     let mut w = World::running(config(), &services);
     w.stops("b", Stops::After(secs(2), Outcome::Ok));
     w.stops("d", Stops::After(secs(1), Outcome::Ok));
