@@ -10,6 +10,7 @@
 //! - `exhaustive`: every reachable state of small machines, with the design's rules as invariants;
 //! - `model`: long random histories against a naive model.
 
+mod admission;
 mod backoff;
 mod classify;
 mod differential;
@@ -31,3 +32,5 @@ mod sets;
 mod shutdown;
 mod suture;
 mod told;
+mod views;
+mod waves;
