@@ -128,16 +128,22 @@ impl World {
     /// Adds a service, if the machine admits it.
     pub(super) fn add(&mut self, name: &'static str, policy: Policy) -> ChildId {
         let id = self.machine.next_id();
-        let policies = vec![Policy {
-            name: name.into(),
-            ..policy
-        }];
+        self.add_all(&[(name, policy)]);
+        id
+    }
+
+    /// Adds services in one step.
+    pub(super) fn add_all(&mut self, services: &[(&'static str, Policy)]) {
+        let named = services.iter().map(|(name, policy)| Policy {
+            name: (*name).into(),
+            ..policy.clone()
+        });
+        let policies: Vec<Policy> = named.collect();
         self.machine
             .admit(policies.iter(), false)
-            .expect("the service is admitted");
-        self.names.push(name);
+            .expect("the services are admitted");
+        self.names.extend(services.iter().map(|(name, _)| name));
         self.input(Input::Added(policies));
-        id
     }
 
     /// The last service of this name.

@@ -3,6 +3,7 @@
 
 use super::harness::{Stops, World, config, millis, policy, secs};
 use crate::event::Next;
+use crate::exit::Exit;
 use crate::machine::message::{Config, Outcome, Policy, Verdict};
 use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
 use crate::machine::strategy::Strategy;
@@ -173,8 +174,9 @@ fn late_service_takes_its_set_along() {
         ready_timeout: Some(secs(1)),
         ..policy()
     };
-    let mut w = World::running(one_for_all(), &[("a", policy()), ("b", late)]);
+    let mut w = World::running(one_for_all(), &[("a", late), ("b", policy())]);
     w.at(secs(1));
+    // The order of stopping, as always.
     assert_eq!(w.asked(), [(secs(1), "b"), (secs(1), "a")]);
     assert_eq!((w.view("a").incarnation, w.view("b").incarnation), (2, 2));
 }
@@ -244,4 +246,64 @@ fn member_that_is_stopped_for_good_holds_the_others_no_longer() {
         order(&mut w, "b");
         assert_started(&w, secs(1), &["a"]);
     }
+}
+
+#[test]
+fn groups_that_restart_at_the_same_time_have_their_own_barriers() {
+    let of = |group: &'static str| Policy {
+        group: Some(group.into()),
+        ..policy()
+    };
+    let services = [
+        ("a", of("g")),
+        ("b", of("g")),
+        ("c", of("h")),
+        ("d", of("h")),
+    ];
+    let mut w = World::running(config(), &services);
+    w.stops(
+        "b",
+        Stops::After(secs(1), Outcome::Exit(Exit::DoNotRestart)),
+    );
+    w.stops(
+        "d",
+        Stops::After(secs(2), Outcome::Exit(Exit::DoNotRestart)),
+    );
+    w.clear_log();
+    w.fails("a");
+    w.fails("c");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(1), "a"), (secs(2), "c")]);
+}
+
+#[test]
+fn set_restart_does_not_wait_for_who_is_being_stopped_for_good() {
+    for order in [World::stop_service, World::remove] {
+        let mut w = World::running(one_for_all(), &[("a", policy()), ("b", policy())]);
+        w.stops("b", Stops::After(secs(5), Outcome::Ok));
+        order(&mut w, "b");
+        w.clear_log();
+        w.fails("a");
+        w.run_out();
+        assert_started(&w, secs(0), &["a"]);
+    }
+}
+
+#[test]
+fn rest_for_one_reaches_back_to_the_first_of_a_group() {
+    let rest = Config {
+        strategy: Strategy::RestForOne,
+        ..config()
+    };
+    let services = [
+        ("first", policy()),
+        ("x", grouped(policy())),
+        ("between", policy()),
+        ("a", policy()),
+        ("y", grouped(policy())),
+    ];
+    let mut w = World::running(rest, &services);
+    w.clear_log();
+    w.fails("a");
+    assert_started(&w, secs(0), &["x", "between", "a", "y"]);
 }
