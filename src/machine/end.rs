@@ -311,7 +311,7 @@ impl Machine {
     }
 
     /// An abandoned incarnation has ended: if it starts again, then alone. The others that restart
-    /// with it have not waited.
+    /// with it have not waited, unless a pause of its own comes first.
     pub(super) fn settle_late(
         &mut self,
         id: ChildId,
@@ -322,9 +322,9 @@ impl Machine {
         match fate {
             Fate::Start {
                 not_before,
+                suspended: false,
                 by_hand: false,
-                ..
-            } if self.mode == Mode::Running => self.start_when_allowed(id, not_before, out),
+            } => self.start_when_allowed(id, not_before, out),
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
                 self.settle(id, fate, discarded, out);
             }
@@ -342,25 +342,19 @@ impl Machine {
         match fate {
             Fate::Start { .. } if self.starts_with_others(id) => self.put(id, Phase::Held),
             Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
+            // If it is over already, the timer passes in this step.
             Fate::Start {
                 not_before,
                 suspended: true,
                 ..
-            } if self.mode == Mode::Running && not_before > self.now => self.put(
+            } => self.put(
                 id,
                 Phase::Backoff {
                     until: not_before,
                     suspended: true,
                 },
             ),
-            Fate::Start {
-                not_before,
-                suspended,
-                ..
-            } => {
-                if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
-                    child.limiter.iter_mut().for_each(|l| l.reset());
-                }
+            Fate::Start { not_before, .. } => {
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
             // One has changed since it was started.

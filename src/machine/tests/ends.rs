@@ -7,7 +7,7 @@ use crate::event::Next;
 use crate::exit::Exit;
 use crate::failure::FailureKind;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, Verdict};
-use crate::machine::policy::{Backoff, Limit, Restart};
+use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
 
@@ -249,4 +249,46 @@ fn service_that_misses_an_input_while_the_supervisor_stops_is_stopped() {
     w.exits("a", Exit::Missing);
     assert_eq!(w.view("a").state, State::Stopped);
     assert_eq!(w.who("waiting"), [""; 0]);
+}
+
+/// It was late, which was too often for its own limit, and then it didn't stop in time.
+fn abandoned_in_its_own_pause() -> World {
+    let pause = Exceeded::Pause {
+        time: secs(20),
+        jitter: 0.0,
+    };
+    let late = Policy {
+        ready_timeout: Some(secs(1)),
+        limit: Some(Limit::decay(1.0, HOUR).then(pause)),
+        ..policy()
+    };
+    let mut w = alone(late);
+    w.fails("a");
+    w.stops("a", Stops::Hangs);
+    w.at(secs(12));
+    assert_eq!(w.view("a").state, State::Abandoned);
+    w
+}
+
+#[test]
+fn own_pause_goes_on_when_an_abandoned_incarnation_has_ended() {
+    let mut w = abandoned_in_its_own_pause();
+    w.ends("a", Outcome::Ok);
+    assert_eq!(w.view("a").state, State::Paused);
+    w.clear_log();
+    w.at(secs(21));
+    assert_eq!(w.starts(), [(secs(21), "a")]);
+    w.fails("a");
+    assert_eq!(w.last_failure().count, 1.0);
+}
+
+#[test]
+fn own_pause_that_passed_while_an_abandoned_incarnation_ran_counts_from_zero() {
+    let mut w = abandoned_in_its_own_pause();
+    w.at(secs(30));
+    w.clear_log();
+    w.ends("a", Outcome::Ok);
+    assert_eq!(w.starts(), [(secs(30), "a")]);
+    w.fails("a");
+    assert_eq!(w.last_failure().count, 1.0);
 }

@@ -400,11 +400,13 @@ fn user_waits_the_bounce_delay_also_in_a_restart_by_hand() {
     };
     let services = [("p", provider(policy())), ("c", wanting(policy()))];
     let mut w = providing(merging, &services);
+    w.run_out();
+    assert_incarnations(&w, &[("p", 1), ("c", 2)]);
     w.provides_at_start = false;
     w.clear_log();
     w.restart_service("p");
     w.run_out();
-    assert_eq!(w.starts(), [(secs(0), "p"), (secs(1), "c")]);
+    assert_eq!(w.starts(), [(secs(1), "p"), (secs(2), "c")]);
 }
 
 #[test]
