@@ -47,11 +47,12 @@ fn main() -> ExitCode {
 
 fn w1(verdicts: &mut Verdicts) {
     const N: u64 = 5_000;
-    let flaky = Flaky::new(How::Panic);
+    let (flaky, counted) = (Flaky::new(How::Panic), Flaky::counted(How::Panic));
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         rounds.add_time("bare", bare::panics(N), N);
         rounds.add_time("w1", flaky.round(N), N);
+        rounds.add_time("counted", counted.round(N), N);
         rounds.add_time("trip", bare::round_trips(N), N);
     }
     let (own, limit) = (rounds.median("w1"), rounds.median("bare"));
@@ -62,6 +63,14 @@ fn w1(verdicts: &mut Verdicts) {
         2.0,
     );
     verdicts.say(
+        "  under a limit, to the same",
+        &format!(
+            "{:.2} us ({:.2})",
+            rounds.median("counted"),
+            rounds.ratio("counted", "bare")
+        ),
+    );
+    verdicts.say(
         "  a bare round trip beside it",
         &format!("{:.2} us", rounds.median("trip")),
     );
@@ -69,17 +78,24 @@ fn w1(verdicts: &mut Verdicts) {
 
 fn w1e(verdicts: &mut Verdicts) {
     const N: u64 = 10_000;
-    let flaky = Flaky::new(How::Error);
+    let (flaky, counted) = (Flaky::new(How::Error), Flaky::counted(How::Error));
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         rounds.add_time("bare", bare::round_trips(N), N);
         rounds.add_time("w1e", flaky.round(N), N);
+        rounds.add_time("counted", counted.round(N), N);
     }
     let (own, limit) = (rounds.median("w1e"), rounds.median("bare"));
     verdicts.at_most(
         "W1e restart after an error, to a round trip through select!",
         &format!("{own:.2} us to {limit:.2} us"),
         rounds.ratio("w1e", "bare"),
+        1.1,
+    );
+    verdicts.at_most(
+        "W1e under a limit, to the same",
+        &format!("{:.2} us to {limit:.2} us", rounds.median("counted")),
+        rounds.ratio("counted", "bare"),
         1.1,
     );
 }

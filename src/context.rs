@@ -13,6 +13,7 @@ use crate::event::{EventKind, StopCause};
 use crate::link::cell::ServiceCell;
 use crate::link::fact::{Fact, HookKind, HookTicket};
 use crate::link::hub::Emitter;
+use crate::link::licence::Licence;
 use crate::link::life::{HasLife, Life, ScopeLife, Wake};
 use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
@@ -37,6 +38,8 @@ pub(crate) struct Incarnation {
     pub(crate) below: Mutex<Below>,
     /// Of a service that declares keys.
     pub(crate) trade: Option<Box<Trade>>,
+    /// To start again by itself.
+    pub(crate) licence: Option<Arc<Licence>>,
 }
 
 /// What supervisors that run in an incarnation leave to its thread.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::error::{BoxError, SOURCE_DEPTH_MAX};
 use crate::errors::Errors;
+use crate::text::OneLine;
 
 /// One failure: of which service, in which incarnation, how and where.
 ///
@@ -167,6 +168,9 @@ impl Failure {
     }
 
     /// Where a panic came from; with the feature `backtrace`, whatever `RUST_BACKTRACE` says.
+    ///
+    /// That variable is for Rust's own message, which comes first: with `RUST_BACKTRACE=1` the first panic of a
+    /// process looks up names before the failure is told, which takes 50 to 150 ms and tens of megabytes.
     #[must_use]
     pub fn backtrace(&self) -> Option<&Trace> {
         self.0.trace.as_ref()
@@ -217,7 +221,8 @@ impl Failure {
 }
 
 impl fmt::Display for Failure {
-    /// One line; with `{:#}` a panic's backtrace follows.
+    /// One line, whatever the message: its line breaks are `; `. With `{:#}` the message is as it is, and a
+    /// panic's backtrace follows.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
         // Caught on a thread that belongs to no service.
@@ -229,7 +234,11 @@ impl fmt::Display for Failure {
             FailureKind::Panic => f.write_str("panicked: ")?,
             FailureKind::Returned | FailureKind::Spawn | FailureKind::ReadyTimeout => {}
         }
-        f.write_str(&inner.message)?;
+        if f.alternate() {
+            f.write_str(&inner.message)?;
+        } else {
+            OneLine(&inner.message).fmt(f)?;
+        }
         if let Some(location) = self.unsaid_location() {
             write!(f, " at {location}")?;
         }

@@ -378,6 +378,7 @@ pub mod services;
 mod signals;
 mod spec;
 mod supervisor;
+mod text;
 mod trade;
 
 pub use crossbeam_channel;

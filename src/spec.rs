@@ -177,6 +177,9 @@ impl Spec {
     /// [`Context::get`](crate::Context::get). When the value goes or is replaced, the service is stopped
     /// first, then what it depends on; it starts again when all it needs is back (juju's inputs).
     /// None of that counts as a failure.
+    ///
+    /// The provider is not asked to stop before its users have ended: a user that waits for an answer of its
+    /// provider must end that wait at its own stop.
     pub fn needs<T: ?Sized + Send + Sync + 'static>(mut self, key: &Key<T>) -> Spec {
         self.links_mut().needs.push(key.declared());
         self

@@ -12,7 +12,7 @@ use std::path::Path;
 const LEVELS: [&[&str]; 8] = [
     // Vocabulary: plain data.
     &[
-        "id", "error", "errors", "exit", "failure", "key", "event", "report",
+        "text", "id", "error", "errors", "exit", "failure", "key", "event", "report",
     ],
     // Pure and deterministic.
     &["machine"],
@@ -31,7 +31,7 @@ const LEVELS: [&[&str]; 8] = [
 ];
 
 /// Which files name something of a higher level, what, and why.
-const UPWARD: [(&str, &str, &str); 8] = [
+const UPWARD: [(&str, &str, &str); 9] = [
     (
         "context.rs",
         "supervisor::Supervisor",
@@ -46,6 +46,11 @@ const UPWARD: [(&str, &str, &str); 8] = [
         "link/fact.rs",
         "context::Incarnation",
         "the ticket of a stop hook says whose it is",
+    ),
+    (
+        "link/licence.rs",
+        "context::Incarnation",
+        "a licence says who runs under it",
     ),
     (
         "driver/board.rs",

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use backstay::crossbeam_channel::{Receiver, Sender, bounded, select};
-use backstay::{Context, ServiceResult, Supervisor};
+use backstay::{Context, Limit, ServiceResult, Supervisor};
 use parking_lot::Mutex;
 
 use super::{bare, unlimited};
@@ -22,9 +22,20 @@ pub struct Flaky {
 }
 
 impl Flaky {
+    /// Without a limit: it restarts by itself.
     pub fn new(how: How) -> Flaky {
+        Flaky::under(how, unlimited("flaky"))
+    }
+
+    /// Under a limit that is never reached: its supervisor decides every restart.
+    pub fn counted(how: How) -> Flaky {
+        let limit = Limit::decay(f64::MAX, Duration::from_secs(30));
+        let supervisor = Supervisor::builder("flaky").limit(limit).quiet_panics();
+        Flaky::under(how, supervisor.build().unwrap())
+    }
+
+    fn under(how: How, supervisor: Supervisor) -> Flaky {
         bare::install_hook();
-        let supervisor = unlimited("flaky");
         let (go, took) = add(&supervisor, "service", how);
         supervisor.start().unwrap();
         Flaky {

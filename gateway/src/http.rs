@@ -8,7 +8,7 @@ use std::time::Duration;
 use backstay::crossbeam_channel::{bounded, select};
 use backstay::{BoxError, Context};
 
-/// How long a head may be, in bytes.
+/// How long a head may be with the empty line, in bytes.
 const HEAD_MAX: usize = 8 * 1024;
 
 /// How many header fields there may be.
@@ -35,13 +35,21 @@ pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxE
         .write_all(&[head.as_bytes(), body].concat())
         .map_err(at)?;
     let (head, _) = read_head(&mut stream).map_err(at)?;
+    match status(&head).map_err(at)? {
+        200..=299 => Ok(()),
+        status => Err(format!("{to}: status {status}").into()),
+    }
+}
+
+/// The status in the head of a response.
+///
+/// # Errors
+/// It is none.
+pub fn status(head: &[u8]) -> io::Result<u16> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
-    response.parse(&head).map_err(|e| format!("{to}: {e}"))?;
-    match response.code {
-        Some(200..=299) => Ok(()),
-        code => Err(format!("{to}: status {}", code.unwrap_or_default()).into()),
-    }
+    response.parse(head).map_err(bad)?;
+    response.code.ok_or_else(|| bad("no status"))
 }
 
 /// Looking up a name and connecting can't be interrupted, and take what time they like. So a thread does
@@ -62,17 +70,26 @@ pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
 }
 
 /// A head with the empty line that ends it, and what came with it.
-pub(crate) fn read_head(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Vec<u8>)> {
+///
+/// # Errors
+/// It is too long, or does not come.
+pub fn read_head(stream: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut head = Vec::new();
     let mut chunk = [0; HEAD_MAX];
+    // Where the empty line may begin. A head that comes byte by byte is not searched from its begin each time.
+    let mut from = 0;
     loop {
-        if let Some(end) = head.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = head.split_off(end + 4);
+        let within = &head[from..head.len().min(HEAD_MAX)];
+        if let Some(at) = within.windows(4).position(|four| four == b"\r\n\r\n") {
+            let rest = head.split_off(from + at + 4);
             return Ok((head, rest));
+        }
+        from += within.len().saturating_sub(3);
+        if head.len() >= HEAD_MAX {
+            return Err(bad("the head is too long"));
         }
         match stream.read(&mut chunk)? {
             0 => return Err(ErrorKind::UnexpectedEof.into()),
-            _ if head.len() > HEAD_MAX => return Err(bad("the head is too long")),
             n => head.extend_from_slice(&chunk[..n]),
         }
     }

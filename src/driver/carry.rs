@@ -32,6 +32,10 @@ impl Run {
         // Keeps its memory, but not that of a step for many services.
         out.shrink_to(COMMANDS_KEPT_MAX);
         self.out = out;
+        // Whoever is abandoned is so under its last number.
+        for (id, licence) in std::mem::take(&mut self.ended_licences) {
+            self.hear_of_renewals(id, &licence);
+        }
     }
 
     fn do_command(&mut self, command: Command) {
@@ -91,10 +95,7 @@ impl Run {
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
-        let Some(incarnation) = slot.incarnation.clone() else {
-            return;
-        };
-        debug_assert_eq!(incarnation.number, number);
+        debug_assert!(slot.incarnation.as_ref().is_none_or(|i| i.number <= number));
         let Some(body) = &slot.body else {
             return;
         };
@@ -112,8 +113,12 @@ impl Run {
             deadline,
             discard: values.map(|body| body as _),
         };
-        match incarnation.life.ask(stop, has_interrupt) {
-            Ok(handout) => self.hand_out(&incarnation, &body, handout),
+        let asked = slot.ask(stop, has_interrupt);
+        let licence = slot.incarnation.as_ref().and_then(|i| i.licence.clone());
+        self.ended_licences
+            .extend(licence.map(|licence| (id, licence)));
+        match asked {
+            Ok((incarnation, handout)) => self.hand_out(&incarnation, &body, handout),
             // Its end is on the way; the values stay here.
             Err(too_late) => {
                 let values = too_late.discard.and_then(|v| v.downcast::<Body>().ok());
@@ -164,20 +169,18 @@ impl Run {
         let Some(slot) = self.engine.slots.get(&id) else {
             return;
         };
-        let Some(incarnation) = &slot.incarnation else {
+        let Some((last, _)) = slot.end_licence() else {
             return;
         };
-        debug_assert_eq!(incarnation.number, number);
-        let cause = incarnation.life.stop_cause().unwrap_or(StopCause::Ordered);
+        debug_assert!(slot.incarnation.as_ref().is_none_or(|i| i.number <= number));
+        let cause = last.life.stop_cause().unwrap_or(StopCause::Ordered);
+        let stop = Stop {
+            cause,
+            deadline,
+            discard: None,
+        };
         // Asked already, so nothing is handed out; too late is fine.
-        drop(incarnation.life.ask(
-            Stop {
-                cause,
-                deadline,
-                discard: None,
-            },
-            false,
-        ));
+        drop(slot.ask(stop, false));
     }
 
     /// Lets go of a thread that doesn't end. It is fenced by its incarnation; when it ends after
@@ -187,13 +190,16 @@ impl Run {
             return;
         };
         slot.seat = None;
-        let incarnation = slot.incarnation.take();
+        let last = slot.end_licence();
+        slot.incarnation = None;
+        // The machine may not have heard of the last one yet.
+        let number = last.as_ref().map_or(number, |(_, last)| *last);
         if let Some(trade) = &slot.cell.trade {
             trade.drop_shelf();
         }
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
-        if incarnation.is_some_and(|i| i.life.has_late_hook()) {
+        if last.is_some_and(|(last, _)| last.life.has_late_hook()) {
             say_late(home, number);
         }
         self.left_behind.push((
@@ -358,6 +364,13 @@ impl Run {
             return;
         };
         let Some(home) = &slot.home else { return };
+        let incarnation = match note {
+            // Of one that has followed it meanwhile, as it may be.
+            Note::Stopping { .. } | Note::Abandoned { .. } => slot
+                .end_licence()
+                .map_or(incarnation, |(_, last)| last.max(incarnation)),
+            _ => incarnation,
+        };
         let kind = match note {
             Note::Added => EventKind::Added,
             // Told when it has a thread.

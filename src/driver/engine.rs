@@ -18,6 +18,8 @@ use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
 use crate::link::fact::Fact;
+use crate::link::licence::Licence;
+use crate::link::life::{Handout, Stop};
 use crate::machine::Machine;
 use crate::machine::message::{Command, Input};
 use crate::machine::time::Moment;
@@ -69,6 +71,45 @@ impl Slot {
             supervises: false,
             tells_entry: false,
         }
+    }
+
+    /// Whether an end is that of its incarnation, or of one that has followed that under its licence.
+    pub(crate) fn is_current(&self, number: u64, licence: Option<&Arc<Licence>>) -> bool {
+        self.incarnation.as_ref().is_some_and(|own| {
+            let same = own.licence.as_ref().zip(licence);
+            own.number == number || same.is_some_and(|(a, b)| Arc::ptr_eq(a, b))
+        })
+    }
+
+    /// From now on nobody follows on its incarnation by itself. The one that runs, and its number; the
+    /// supervisor may know of an earlier one only.
+    pub(crate) fn end_licence(&self) -> Option<(Arc<Incarnation>, u64)> {
+        let own = self.incarnation.as_ref()?;
+        let (holder, number) = match &own.licence {
+            Some(licence) => licence.revoke(),
+            None => (None, 0),
+        };
+        // Where that is gone, anybody that is over does as well.
+        Some((
+            holder.unwrap_or_else(|| own.clone()),
+            number.max(own.number),
+        ))
+    }
+
+    /// Asks it to stop. Who was asked, and what is to be done for that.
+    ///
+    /// # Errors
+    /// It has ended, which is on the way; the request comes back.
+    pub(crate) fn ask(
+        &self,
+        stop: Stop,
+        has_interrupt: bool,
+    ) -> Result<(Arc<Incarnation>, Handout), Stop> {
+        let Some((last, _)) = self.end_licence() else {
+            return Err(stop);
+        };
+        let handout = last.life.ask(stop, has_interrupt)?;
+        Ok((last, handout))
     }
 
     /// Whether a start now takes a new thread: it has none, that of an incarnation which is being

@@ -1,6 +1,7 @@
 //! The end of a run: what came of it, and putting everything away.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
@@ -152,8 +153,9 @@ impl Run {
                 .unwrap_or_default()
         );
         drop(panic::guarded(|| log::error!(target: &self.path, "{text}")));
+        self.licences.store(false, Ordering::Release);
         for slot in self.engine.slots.values() {
-            let (Some(incarnation), Some(body)) = (&slot.incarnation, &slot.body) else {
+            let Some(body) = &slot.body else {
                 continue;
             };
             let stop = Stop {
@@ -161,8 +163,8 @@ impl Run {
                 deadline: None,
                 discard: None,
             };
-            if let Ok(handout) = incarnation.life.ask(stop, body.has_interrupt) {
-                self.hand_out(incarnation, &Arc::downgrade(body), handout);
+            if let Ok((incarnation, handout)) = slot.ask(stop, body.has_interrupt) {
+                self.hand_out(&incarnation, &Arc::downgrade(body), handout);
             }
         }
         Error::new(ErrorKind::Failed, text)

@@ -14,6 +14,7 @@ use crate::event::EventKind;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::id::ChildId;
 use crate::link::fact::{self, Fact};
+use crate::link::licence::Licence;
 use crate::link::life::Life;
 use crate::link::shelf::Shelf;
 use crate::machine::message::Outcome;
@@ -29,12 +30,15 @@ impl Run {
         let (Some(home), Some(body)) = (slot.home.clone(), slot.body.clone()) else {
             return;
         };
+        // The values of a fresh thread are its own; so is the decision to start one.
+        let licensed = !body.fresh_thread && self.engine.machine.needs_no_decision(id);
         let incarnation = Arc::new(Incarnation {
             home,
             number,
             life: Life::new(),
             below: Mutex::default(),
             trade,
+            licence: licensed.then(|| Arc::new(Licence::new(self.licences.clone()))),
         });
         slot.incarnation = Some(incarnation.clone());
         slot.ended_by = None;
@@ -172,6 +176,7 @@ impl Run {
             run_time: Duration::ZERO,
             discarded: false,
             stragglers: Vec::new(),
+            licence: None,
         })));
     }
 }

@@ -10,6 +10,9 @@
 //!   events          <--- subscribers directly, observers by the dispatcher --+
 //! ```
 //!
+//! A service whose failures nobody counts, delays or shares is started again by its own thread, and the
+//! supervisor catches up later: see [`licence`](crate::link::licence).
+//!
 //! It runs no user code, joins nobody, and never waits but in its inbox.
 
 pub(crate) mod below;
@@ -31,6 +34,7 @@ pub(crate) mod mark;
 mod orders;
 pub(crate) mod panic;
 mod publish;
+mod renew;
 pub(crate) mod request;
 mod run;
 mod start;

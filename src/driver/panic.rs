@@ -140,7 +140,9 @@ fn capture() -> Option<Trace> {
     None
 }
 
-/// Runs a service's `run`, where the trace of a panic ends.
+/// Runs a service's `run`, where the trace of a panic ends. Never part of another function, whose callers
+/// would be in that trace.
+#[inline(never)]
 pub(crate) fn catch_run<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, Caught> {
     let here = 0_u8;
     let before = RUN.replace(std::ptr::from_ref(&here) as usize);

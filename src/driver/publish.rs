@@ -87,17 +87,22 @@ impl Run {
             let (was_entering, is_entering) = slot.cell.update(|data| {
                 let was_entering = data.entering;
                 data.set_state(&view, needs_thread);
-                if let Some(since) = instant(view.since) {
-                    data.since = since;
-                }
                 data.next_start = view.next_start.and_then(instant);
-                data.starts = view.starts;
-                data.failures = view.failures;
-                data.panics = view.panics;
                 data.stop_timeouts = view.stop_timeouts;
                 data.waiting_for = view.waiting_for;
-                // Never the last reference: the slot, or its trash, has the old one.
-                data.last_failure.clone_from(&slot.last_failure);
+                let is_ahead = data.is_ahead_of(&view);
+                if let Some(since) =
+                    instant(view.since).filter(|_| !is_ahead || data.state != State::Running)
+                {
+                    data.since = since;
+                }
+                if !is_ahead {
+                    data.starts = view.starts;
+                    data.failures = view.failures;
+                    data.panics = view.panics;
+                    // Never the last reference: the slot, or its trash, has the old one.
+                    data.last_failure.clone_from(&slot.last_failure);
+                }
                 (was_entering, data.entering)
             });
             slot.tells_entry = is_entering;

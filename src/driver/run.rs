@@ -1,6 +1,7 @@
 //! One run of a supervisor, from taking its machine off the desk to putting it back.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::core::{Claimed, Core, Line};
@@ -19,6 +20,7 @@ use crate::id::ChildId;
 use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact};
 use crate::link::hub::{Emitter, Hub, Post};
+use crate::link::licence::Licence;
 use crate::link::life::Wake;
 use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
@@ -72,6 +74,10 @@ pub(super) struct Run {
     pub(super) forgotten: Remains,
     pub(super) has_begun: bool,
     pub(super) finished: bool,
+    /// Whether services may start again by themselves: until a stop begins.
+    pub(super) licences: Arc<AtomicBool>,
+    /// Of services that were asked to stop just now: nothing more will happen under them.
+    pub(super) ended_licences: Vec<(ChildId, Arc<Licence>)>,
 }
 
 /// How many forgotten values are dropped together.
@@ -165,6 +171,8 @@ impl Run {
             forgotten: Remains::default(),
             has_begun: false,
             finished: false,
+            licences: Arc::new(AtomicBool::new(true)),
+            ended_licences: Vec::new(),
         }
     }
 
@@ -250,10 +258,13 @@ impl Run {
 
     pub(super) fn deal_with(&mut self, fact: Fact) {
         match fact {
-            Fact::Ready { child, incarnation } => self.step(Input::SaidReady {
-                id: child,
-                incarnation,
-            }),
+            Fact::Ready { child, incarnation } => {
+                self.catch_up(child);
+                self.step(Input::SaidReady {
+                    id: child,
+                    incarnation,
+                });
+            }
             Fact::Provided { child, incarnation } => self.show_values(child, incarnation),
             Fact::Ended(ended) => self.deal_with_end(ended),
             Fact::Cleared { child, incarnation } => {
@@ -265,6 +276,7 @@ impl Run {
                 });
             }
             Fact::Supervising { child, incarnation } => {
+                self.catch_up(child);
                 if let Some(slot) = self.engine.slots.get_mut(&child) {
                     slot.supervises = true;
                 }
@@ -274,6 +286,7 @@ impl Run {
                 });
             }
             Fact::BelowFailed { child, incarnation } => {
+                self.catch_up(child);
                 self.step(Input::BelowFailed {
                     id: child,
                     incarnation,
@@ -283,6 +296,32 @@ impl Run {
             Fact::LateHook(ticket) => self.hand_out_late(ticket),
             Fact::Wake => {}
         }
+    }
+
+    /// Before anything is dealt with that the last incarnation of a service has told.
+    fn catch_up(&mut self, child: ChildId) {
+        let slot = self.engine.slots.get(&child);
+        let licence = slot.and_then(|slot| slot.incarnation.as_ref()?.licence.clone());
+        if let Some(licence) = licence {
+            self.hear_of_renewals(child, &licence);
+        }
+    }
+
+    pub(super) fn hear_of_renewals(&mut self, child: ChildId, licence: &Licence) {
+        let Some(renewals) = licence.take_renewals() else {
+            return;
+        };
+        if let (Some(failure), Some(slot)) =
+            (renewals.last_failure, self.engine.slots.get_mut(&child))
+        {
+            slot.set_failure(failure);
+        }
+        self.step(Input::Renewed {
+            id: child,
+            incarnation: renewals.incarnation,
+            failures: renewals.failures,
+            panics: renewals.panics,
+        });
     }
 
     /// What a service has provided is there from now on.
@@ -323,13 +362,13 @@ impl Run {
             run_time,
             discarded,
             stragglers,
+            licence,
         } = ended;
+        if let Some(licence) = &licence {
+            self.hear_of_renewals(child, licence);
+        }
         if let Some(slot) = self.engine.slots.get_mut(&child) {
-            let current = slot
-                .incarnation
-                .as_ref()
-                .is_some_and(|i| i.number == incarnation);
-            if current {
+            if slot.is_current(incarnation, licence.as_ref()) {
                 slot.incarnation = None;
                 if discarded {
                     slot.seat = None;
@@ -436,6 +475,9 @@ impl Run {
     fn decide(&mut self, input: Input) {
         let now = self.tree.clock.now();
         self.engine.machine.step(now, input, &mut self.out);
+        if !self.engine.machine.is_running() {
+            self.licences.store(false, Ordering::Release);
+        }
         self.note_failures();
         self.publish();
     }

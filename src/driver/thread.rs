@@ -16,6 +16,7 @@ use super::limits;
 use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded_as};
+use super::renew::renew;
 use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
@@ -116,7 +117,18 @@ enum Then {
     Leave,
 }
 
-fn run(job: Job) -> Then {
+/// Runs an incarnation, and those that follow it under its licence.
+fn run(mut job: Job) -> Then {
+    loop {
+        match run_once(job) {
+            Ok(next) => job = next,
+            Err(then) => return then,
+        }
+    }
+}
+
+/// `Ok`: what to run next, of which the supervisor needn't be asked. `Err`: the end is told.
+fn run_once(job: Job) -> Result<Job, Then> {
     let Job {
         incarnation,
         body,
@@ -152,6 +164,14 @@ fn run(job: Job) -> Then {
     discard_quietly(&incarnation, "drop", hooks);
     end.judge(result, run_time, &body);
     end_trade(&incarnation);
+    if let Some(heir) = end.pass_on() {
+        return Ok(Job {
+            incarnation: heir,
+            body,
+            trash: Vec::new(),
+            tells_entry: false,
+        });
+    }
     let leave = to_discard.is_some();
     if leave {
         // The supervisor's reference first: then ours is the last.
@@ -167,7 +187,7 @@ fn run(job: Job) -> Then {
         drop(body);
     }
     drop(end);
-    if leave { Then::Leave } else { Then::Stay }
+    Err(if leave { Then::Leave } else { Then::Stay })
 }
 
 /// It is up: `run` is entered on a thread that was started for it. Straight into the cell, since the
@@ -209,7 +229,7 @@ fn end_trade(incarnation: &Incarnation) {
     }
 }
 
-fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+pub(super) fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
     let home = &incarnation.home;
     for value in values {
         if let Err(message) = guarded_as(home.quiet, || drop(value)) {
@@ -224,6 +244,8 @@ struct TellEnd {
     ended: Ended,
     /// Released after the end was told.
     fence: Option<Arc<dyn Any + Send + Sync>>,
+    /// Another incarnation has taken over, whose end will be told.
+    passed_on: bool,
 }
 
 impl TellEnd {
@@ -239,8 +261,10 @@ impl TellEnd {
                 run_time: Duration::ZERO,
                 discarded: false,
                 stragglers: Vec::new(),
+                licence: incarnation.licence.clone(),
             },
             fence: None,
+            passed_on: false,
             incarnation,
         }
     }
@@ -296,6 +320,17 @@ impl TellEnd {
         self.fence = below.fence;
     }
 
+    /// The next incarnation, if this one may start it; then its end is the one to tell.
+    fn pass_on(&mut self) -> Option<Arc<Incarnation>> {
+        // Whatever ran below it is the supervisor's business, too.
+        let alone = self.fence.is_none();
+        let heir = alone
+            .then(|| renew(&self.incarnation, &self.ended))
+            .flatten();
+        self.passed_on = heir.is_some();
+        heir
+    }
+
     fn was_asked(&self) -> bool {
         self.incarnation.life.stop_cause().is_some()
     }
@@ -303,6 +338,9 @@ impl TellEnd {
 
 impl Drop for TellEnd {
     fn drop(&mut self) {
+        if self.passed_on {
+            return;
+        }
         let ended = std::mem::replace(
             &mut self.ended,
             Ended {
@@ -314,6 +352,7 @@ impl Drop for TellEnd {
                 run_time: Duration::ZERO,
                 discarded: false,
                 stragglers: Vec::new(),
+                licence: None,
             },
         );
         let home = &self.incarnation.home;

@@ -9,7 +9,7 @@ use parking_lot::{Condvar, Mutex};
 use super::life::Wake;
 use super::shelf::Shelf;
 use super::{clock, spin};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 use crate::id::ServiceId;
 use crate::key::{KeyDecl, Links};
 use crate::machine::message::{View, WaitsFor};
@@ -234,6 +234,14 @@ impl CellData {
     /// What the supervisor has decided. An incarnation that `needs_thread` is up when that thread says
     /// so.
     pub(crate) fn set_state(&mut self, view: &View, needs_thread: bool) {
+        if self.is_ahead_of(view) {
+            self.missing = view.missing;
+            // That it runs says nothing new.
+            if !matches!(view.state, State::Running | State::Ready) {
+                self.state = view.state;
+            }
+            return;
+        }
         let started = self.incarnation != view.incarnation;
         if started {
             self.status = None;
@@ -247,6 +255,33 @@ impl CellData {
         };
         self.missing = view.missing || self.entering;
         self.incarnation = view.incarnation;
+    }
+
+    /// It has started again by itself, and the supervisor hasn't heard of that yet.
+    pub(crate) fn is_ahead_of(&self, view: &View) -> bool {
+        self.incarnation > view.incarnation
+    }
+
+    /// It has failed and started again by itself. The failure before that is for the caller to drop.
+    pub(crate) fn renew(
+        &mut self,
+        incarnation: u64,
+        now: Instant,
+        failure: &Failure,
+    ) -> Option<Failure> {
+        self.incarnation = incarnation;
+        self.starts = self.starts.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
+        if failure.kind() == FailureKind::Panic {
+            self.panics = self.panics.saturating_add(1);
+        }
+        self.status = None;
+        // Unless it is published already that it will be asked to stop.
+        if matches!(self.state, State::Running | State::Ready) {
+            self.state = State::Running;
+            self.since = now;
+        }
+        self.last_failure.replace(failure.clone())
     }
 
     /// How the service has ended, if it is at rest.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::licence::Licence;
 use super::life::Hook;
 use crate::context::Incarnation;
 use crate::failure::Failure;
@@ -46,6 +47,8 @@ pub(crate) struct Ended {
     pub(crate) discarded: bool,
     /// Who is left behind below it, if it was a supervisor.
     pub(crate) stragglers: Vec<Unstopped>,
+    /// Under which it may have started by itself.
+    pub(crate) licence: Option<Arc<Licence>>,
 }
 
 /// A stop hook that was handed out. However the ticket ends, its incarnation is told that the hook

@@ -78,7 +78,9 @@ fn look_since(begun: Instant, ready: impl Fn() -> bool) {
     }
 }
 
-/// While some look, a processor is left for those they wait for; on a single one nobody looks.
+/// No more look than there are processors, since they give way to others; on a single one nobody looks.
+/// One less, so that a processor was left for those they wait for, made a removal that is waited for half as slow
+/// again: its caller and the supervisor wait at the same time.
 struct Permit;
 
 static LOOKING: AtomicUsize = AtomicUsize::new(0);
@@ -87,8 +89,8 @@ impl Permit {
     fn take() -> Option<Permit> {
         static MAX: OnceLock<usize> = OnceLock::new();
         let max = *MAX.get_or_init(|| match std::thread::available_parallelism() {
-            Ok(n) => n.get() - 1,
-            Err(_) => 0,
+            Ok(n) if n.get() > 1 => n.get(),
+            Ok(_) | Err(_) => 0,
         });
         if LOOKING.fetch_add(1, Ordering::Relaxed) < max {
             return Some(Permit);

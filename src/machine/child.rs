@@ -2,7 +2,7 @@
 
 use super::graph::{Rank, Version};
 use super::message::{Cause, Policy, View, WaitsFor};
-use super::policy::{Backoff, Counted, Limiter};
+use super::policy::{Backoff, Counted, Limiter, PanicPolicy, Restart};
 use super::time::Moment;
 use super::wave::WaveId;
 use crate::report::State;
@@ -385,6 +385,24 @@ impl Child {
             missing: self.phase.is_missing(),
             waiting_for: self.phase.waiting_for(),
         }
+    }
+
+    /// It runs, starts again at once after a failure and shares that with nobody, as far as that is its
+    /// own choice.
+    pub(crate) fn restarts_plainly(&self) -> bool {
+        let policy = &self.policy;
+        policy.restart != Restart::Never
+            && policy.panic_policy == PanicPolicy::Restart
+            && policy.backoff.is_none()
+            && policy.panic_backoff.is_none_or(|b| b.is_none())
+            && policy.group.is_none()
+            && policy.links.is_none()
+            && policy.ready_timeout.is_none()
+            // A supervisor has none.
+            && policy.stop_timeout.is_some()
+            // Two of the same number could exist.
+            && policy.overlap_max == 0
+            && self.limiter.as_ref().is_none_or(|l| l.is_none())
     }
 
     /// It must say that it is ready.

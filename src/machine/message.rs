@@ -114,6 +114,14 @@ pub(crate) enum Input {
         incarnation: u64,
         end: End,
     },
+    /// It has failed and started again by itself, up to this incarnation; see
+    /// [`super::Machine::needs_no_decision`].
+    Renewed {
+        id: ChildId,
+        incarnation: u64,
+        failures: u32,
+        panics: u32,
+    },
     /// What an ended supervisor had left behind has ended too.
     Cleared {
         id: ChildId,

@@ -16,6 +16,7 @@ mod end;
 mod graph;
 pub(crate) mod message;
 pub(crate) mod policy;
+mod renewal;
 mod request;
 mod restart;
 mod shutdown;
@@ -207,6 +208,12 @@ impl Machine {
                 incarnation,
                 end,
             } => self.ended(id, incarnation, end, out),
+            Input::Renewed {
+                id,
+                incarnation,
+                failures,
+                panics,
+            } => self.renewed(id, incarnation, failures, panics),
             Input::Cleared { id, incarnation } => self.cleared(id, incarnation, out),
             Input::Supervising { id, incarnation } => self.supervising(id, incarnation),
             Input::BelowFailed { id, incarnation } => self.below_failed(id, incarnation, out),

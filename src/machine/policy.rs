@@ -115,7 +115,8 @@ pub enum Exceeded {
 }
 
 impl Limit {
-    /// No number of failures is too many.
+    /// No number of failures is too many. Without a delay either ([`Backoff::none`]), a service that always
+    /// fails at once keeps a processor busy.
     #[must_use]
     pub fn none() -> Limit {
         Limit {
@@ -359,6 +360,11 @@ impl Backoff {
         }
     }
 
+    /// Whether there is never a delay.
+    pub(crate) fn is_none(&self) -> bool {
+        self.first.is_zero()
+    }
+
     pub(crate) fn resets_after(&self) -> Option<Duration> {
         self.reset_after
     }
@@ -385,6 +391,9 @@ pub(crate) struct Count {
     /// What to do about it, if it was one too many.
     pub(crate) exceeded: Option<Exceeded>,
 }
+
+/// The count and what it may reach, where nothing is counted.
+pub(crate) const UNCOUNTED: (f64, f64) = (0.0, f64::INFINITY);
 
 /// A limit with its count.
 #[derive(Clone, Debug, PartialEq)]
@@ -458,9 +467,14 @@ impl Limiter {
                 f64::from(errors_max),
             ),
             (Tally::None | Tally::Window(_) | Tally::Decay { .. } | Tally::Budget { .. }, _) => {
-                (0.0, f64::INFINITY)
+                UNCOUNTED
             }
         }
+    }
+
+    /// Whether it is no limit at all.
+    pub(crate) fn is_none(&self) -> bool {
+        self.tally == Tally::None
     }
 
     /// Counts one failure at `now`.
@@ -505,7 +519,7 @@ impl Limiter {
                 (f64::from(*used), f64::from(max))
             }
             (Tally::None | Tally::Window(_) | Tally::Decay { .. } | Tally::Budget { .. }, _) => {
-                (0.0, f64::INFINITY)
+                UNCOUNTED
             }
         };
         Count {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::drawing::Look;
 use super::{Place, Report, ServiceReport, State};
+use crate::failure::Failure;
 use crate::key::{KeyReport, KeyRole};
 
 const ALL_STATES: [State; 11] = [
@@ -246,6 +247,35 @@ fn nobody_stands_for_who_is_missing() {
         lines(&mermaid, "linkStyle"),
         ["linkStyle 0,1,2 stroke:gray,color:gray"]
     );
+}
+
+/// Nor can they move the cursor of a terminal.
+#[test]
+fn texts_of_services_draw_no_lines_of_their_own() {
+    let message = "assertion `left == right` failed\n  left: 1\n right: 2";
+    let failure = Failure::catch(|| std::panic::panic_any(message)).unwrap_err();
+    let mut a = service("app.a");
+    a.failures = 1;
+    a.last_failure = Some(failure.clone());
+    a.status = Some(Arc::from("busy\r\n└─ app.b (ready)\u{1b}[2J"));
+    let text = app(vec![a]).to_string();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let in_line = "assertion `left == right` failed; left: 1; right: 2";
+    assert!(text.contains(&format!(", last: {in_line} at ")), "{text}");
+    assert!(
+        text.ends_with(" - busy; └─ app.b (ready)\u{fffd}[2J"),
+        "{text}"
+    );
+
+    // A failure alone as well, unless its trace is wanted, which has lines anyway.
+    let text = failure.to_string();
+    assert!(
+        text.starts_with(&format!("panicked: {in_line} at ")),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(format!("{failure:#}").starts_with(&format!("panicked: {message} at ")));
+    assert_eq!(failure.message(), message);
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use super::{Report, ServiceReport};
 use crate::key::{KeyReport, KeyRole};
+use crate::text::OneLine;
 
 /// How many keys of a kind a line names.
 const KEYS_SHOWN_MAX: usize = 3;
 
 impl fmt::Display for Report {
-    /// A line a service: tree, path, state, since when, and what is worth knowing.
+    /// A line a service: tree, path, state, since when, and what is worth knowing. Line breaks in a message or
+    /// a status are `; `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.path, self.state)?;
         branches(f, &self.services, "")
@@ -53,13 +55,13 @@ impl ServiceReport {
         }
         self.keys_in_line(f)?;
         if let Some(failure) = &self.last_failure {
-            write!(f, ", last: {}", failure.message())?;
+            write!(f, ", last: {}", OneLine(failure.message()))?;
             if let Some(location) = failure.unsaid_location() {
                 write!(f, " at {location}")?;
             }
         }
         if let Some(status) = &self.status {
-            write!(f, " - {status}")?;
+            write!(f, " - {}", OneLine(status))?;
         }
         Ok(())
     }

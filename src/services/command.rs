@@ -9,6 +9,8 @@ mod lines;
 mod members;
 mod output;
 mod plan;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod stat;
 mod watch;
 
 use std::ffi::OsString;

@@ -8,6 +8,8 @@ pub const OUTPUT_LINE_BYTES_MAX: usize = 8 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     begun: Vec<u8>,
+    /// Parts of this line were handed on already.
+    is_in_parts: bool,
 }
 
 impl Lines {
@@ -41,14 +43,19 @@ impl Lines {
             let left = self.begun.split_off(cut);
             emit(&String::from_utf8_lossy(&self.begun));
             self.begun = left;
+            self.is_in_parts = true;
         }
         self.begun.extend_from_slice(text);
     }
 
     fn hand_on(&mut self, emit: &mut impl FnMut(&str)) {
         let line = self.begun.strip_suffix(b"\r").unwrap_or(&self.begun);
-        emit(&String::from_utf8_lossy(line));
+        // Nothing but the carriage return did not fit into the last part: that is no line of its own.
+        if !(self.is_in_parts && line.is_empty()) {
+            emit(&String::from_utf8_lossy(line));
+        }
         self.begun.clear();
+        self.is_in_parts = false;
     }
 }
 
@@ -114,6 +121,9 @@ mod tests {
     fn a_line_of_exactly_the_bound_is_one_line() {
         let line = vec![b'x'; OUTPUT_LINE_BYTES_MAX];
         assert_eq!(lines(&[&line, b"\n", b"y"]), [str(&line), "y"]);
+        assert_eq!(lines(&[&line, b"\r\n", b"y"]), [str(&line), "y"]);
+        assert_eq!(lines(&[&line, b"\r\n\r\n"]), [str(&line), ""]);
+        assert_eq!(lines(&[&line, &line, b"\r"]), [str(&line), str(&line)]);
         assert_eq!(lines(&[&line]), [str(&line)]);
     }
 

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, test_kill_process_group};
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::stat::Stat;
 use crate::services::clock;
 use crate::services::poll;
 
@@ -149,58 +151,10 @@ fn is_living(pid: Pid, leaders: &[Pid]) -> bool {
     Stat::read(pid).is_some_and(|stat| leaders.contains(&stat.group) && !stat.is_zombie())
 }
 
-/// What `/proc/<pid>/stat` says, as far as it matters.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-#[derive(PartialEq, Eq, Debug)]
-struct Stat {
-    state: char,
-    /// `None`: outside of what we can see.
-    parent: Option<Pid>,
-    group: Pid,
-}
-
-#[cfg(any(target_os = "linux", target_os = "android"))]
-impl Stat {
-    fn read(pid: Pid) -> Option<Stat> {
-        Stat::parse(&std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?)
-    }
-
-    /// `pid (name) state parent group ..`; the name may have anything in it, parentheses too.
-    fn parse(stat: &[u8]) -> Option<Stat> {
-        let name_end = stat.iter().rposition(|&byte| byte == b')')?;
-        let rest = std::str::from_utf8(&stat[name_end + 1..]).ok()?;
-        let mut fields = rest.split_ascii_whitespace();
-        Some(Stat {
-            state: fields.next()?.chars().next()?,
-            parent: Pid::from_raw(fields.next()?.parse().ok()?),
-            group: Pid::from_raw(fields.next()?.parse().ok()?)?,
-        })
-    }
-
-    fn is_zombie(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
-    }
-}
-
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_may_have_anything_in_it() {
-        let stat = |state, parent| Stat {
-            state,
-            parent: Pid::from_raw(parent),
-            group: Pid::from_raw(7).unwrap(),
-        };
-        let parsed = |text: &str| Stat::parse(text.as_bytes());
-        assert_eq!(parsed("9 (sleep) S 1 7 7 0"), Some(stat('S', 1)));
-        assert_eq!(parsed("9 (a) Z 3 (b) R 2 7 7 0"), Some(stat('R', 2)));
-        assert_eq!(Stat::parse(b"9 (\xff) Z 0 7 7 0"), Some(stat('Z', 0)));
-        assert_eq!(parsed("9 (kthreadd) S 0 0 0"), None);
-        assert_eq!(parsed(""), None);
-    }
 
     #[test]
     fn this_process_lives_in_its_group() {

@@ -37,6 +37,8 @@ pub(super) struct Live {
     pub(super) judged: bool,
     /// The whole supervisor was started again beside it, which only its parent can allow.
     pub(super) superseded: bool,
+    /// It may have failed and started again by itself.
+    pub(super) licensed: bool,
 }
 
 impl Live {
@@ -78,6 +80,12 @@ impl Monitors {
     /// Before the machine sees an input.
     pub(super) fn given(&mut self, input: &Input, machine: &Machine) {
         let running = machine.mode == Mode::Running;
+        if !matches!(input, Input::Renewed { .. }) {
+            // Of who was asked it is heard at once.
+            let live = self.services.values_mut().flat_map(|m| &mut m.live);
+            live.filter(|l| l.story != Story::Started)
+                .for_each(|l| l.licensed = false);
+        }
         match *input {
             Input::RemovalRequested(id) => {
                 self.with(id, |m| (m.leaving, m.summoned) = (true, false))
@@ -117,6 +125,12 @@ impl Monitors {
                 let live = m.find(incarnation);
                 live.into_iter().for_each(|live| live.judged = true);
             }),
+            Input::Renewed {
+                id, incarnation, ..
+            } => {
+                let last = !running;
+                self.with(id, |m| m.renewed(incarnation, last));
+            }
             Input::Ended { .. }
             | Input::Added(_)
             | Input::StartRequested(_)
@@ -244,6 +258,7 @@ impl Monitors {
             | Input::SaidReady { .. }
             | Input::Provided { .. }
             | Input::Supervising { .. }
+            | Input::Renewed { .. }
             | Input::BelowFailed { .. }
             | Input::Discarded(_)
             | Input::ShutdownRequested { .. }
@@ -262,6 +277,18 @@ impl Monitors {
 impl Monitor {
     pub(super) fn find(&mut self, incarnation: u64) -> Option<&mut Live> {
         self.live.iter_mut().find(|l| l.incarnation == incarnation)
+    }
+
+    /// The same thread has gone on with another incarnation. `last`: it can't again, which is also so
+    /// once it was asked to stop.
+    fn renewed(&mut self, incarnation: u64, last: bool) {
+        let live = self.live.iter_mut().find(|l| l.licensed);
+        let live = live.expect("under a licence");
+        assert_eq!(live.incarnation, self.started, "nobody started beside it");
+        live.incarnation = incarnation;
+        live.said_ready = false;
+        live.licensed = !last && live.story == Story::Started;
+        self.started = incarnation;
     }
 
     pub(super) fn has_nobody_running(&self) -> bool {
@@ -356,6 +383,7 @@ impl Monitor {
             left: false,
             judged: false,
             superseded: false,
+            licensed: false,
         });
     }
 }

@@ -131,8 +131,23 @@ impl Node {
             self.monitors.said(&input, command);
         }
         self.monitors.done(&input);
+        self.give_licences(&out);
         self.machine.changed.clear();
         out
+    }
+
+    /// As the driver does when it has carried out everything else.
+    fn give_licences(&mut self, out: &[Command]) {
+        for command in out {
+            let Command::Start { id, incarnation } = command else {
+                continue;
+            };
+            if self.machine.needs_no_decision(*id) {
+                let service = self.monitors.services.get_mut(id);
+                let live = service.and_then(|service| service.find(*incarnation));
+                live.into_iter().for_each(|live| live.licensed = true);
+            }
+        }
     }
 
     /// One step that nobody has to make sense of.
@@ -182,6 +197,9 @@ impl Node {
                 ends(id, live, &child.policy)
                     .into_iter()
                     .for_each(&mut at_once);
+                if live.licensed {
+                    at_once(renewed(id, live.incarnation + 1));
+                }
                 if may_fail_below(&child.policy) && live.story == Story::Started {
                     let incarnation = live.incarnation;
                     at_once(Input::BelowFailed { id, incarnation });
@@ -244,12 +262,16 @@ impl Node {
         inputs.extend(requests(STRANGER));
         inputs.push(Input::Discarded(STRANGER));
         inputs.push(ended(STRANGER, 1, Outcome::Error));
+        inputs.push(renewed(STRANGER, 1));
         for (&id, child) in &self.machine.children {
             let service = &self.monitors.services[&id];
             // An end is reported exactly once; a second one can't come before the threads that
             // were left behind are cleared.
             let runs = |n| service.live.iter().any(|l| l.incarnation == n);
             for incarnation in child.incarnation.saturating_sub(2)..child.incarnation + 2 {
+                if incarnation <= child.incarnation {
+                    inputs.push(renewed(id, incarnation));
+                }
                 if !runs(incarnation) {
                     inputs.extend(provisions((id, incarnation), &child.policy));
                     inputs.push(ended(id, incarnation, Outcome::Panic));
@@ -286,6 +308,15 @@ fn ended(id: ChildId, incarnation: u64, outcome: Outcome) -> Input {
             discarded: false,
             stragglers: false,
         },
+    }
+}
+
+fn renewed(id: ChildId, incarnation: u64) -> Input {
+    Input::Renewed {
+        id,
+        incarnation,
+        failures: 1,
+        panics: 1,
     }
 }
 

@@ -28,10 +28,15 @@ fn main() {
     }
 }
 
-/// Restarts without end and at once, and hands no panic to the hook that prints it.
+/// Restarts without end and at once, and hands no panic to the hook that prints it. Counted or not: what a
+/// limit counts is decided by the supervisor's thread.
 fn unlimited() -> Supervisor {
+    let limit = match std::env::var_os("BACKSTAY_COUNTED") {
+        Some(_) => Limit::decay(f64::MAX, Duration::from_secs(30)),
+        None => Limit::none(),
+    };
     Supervisor::builder("peers")
-        .limit(Limit::none())
+        .limit(limit)
         .quiet_panics()
         .build()
         .unwrap()
