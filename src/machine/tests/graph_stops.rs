@@ -1,5 +1,6 @@
 //! Services that use what others provide, and stops, pauses and strategies: who is asked when.
 
+use super::exhaustive::keys::hold;
 use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing, wanting};
 use super::harness::{HOUR, Stops, World, config, policy, secs};
 use crate::exit::Exit;
@@ -465,4 +466,25 @@ fn services_added_together_are_placed_after_their_providers_only() {
     w.clear_log();
     w.shutdown();
     assert_eq!(w.who("stopped"), ["x", "c", "p"]);
+}
+
+#[test]
+fn stop_in_a_pause_leaves_no_change_to_be_looked_after() {
+    let pausing = Config {
+        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
+            time: secs(15),
+            jitter: 0.0,
+        }),
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", wanting(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(pausing, &services);
+    w.fails("x");
+    w.provides("p", "k");
+    w.shutdown();
+    hold(&w.machine);
 }
