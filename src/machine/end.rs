@@ -42,7 +42,7 @@ impl Machine {
             Phase::Stopping { cause, fate, .. } => {
                 self.ended_as_asked(id, end, cause, fate, out);
             }
-            Phase::Abandoned { fate: Fate::Judge } if !end.stragglers => {
+            Phase::Abandoned { fate: Fate::Judge } => {
                 self.announce(id, Note::EndedLate, out);
                 self.ended_unasked(id, end, None, out);
             }
@@ -71,15 +71,19 @@ impl Machine {
         stragglers: bool,
         out: &mut Vec<Command>,
     ) {
-        let Some(child) = self.children.get_mut(&id) else {
+        let Some(child) = self.children.get(&id) else {
             return;
         };
-        if child.leftovers.contains(&incarnation) && !stragglers {
-            out.push(Command::Announce {
-                id,
-                incarnation,
-                note: Note::EndedLate,
-            });
+        if !child.leftovers.contains(&incarnation) {
+            return;
+        }
+        out.push(Command::Announce {
+            id,
+            incarnation,
+            note: Note::EndedLate,
+        });
+        // Else `Cleared` comes.
+        if !stragglers {
             self.leftover_gone(id, incarnation, out);
         }
     }
@@ -171,7 +175,8 @@ impl Machine {
             (Fate::Start { .. }, _) | (_, Cause::ReadyTimeout) => Asked::ForRestart,
             (Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove, _) => Asked::Final,
         };
-        let early = child.says_ready() && !child.ever_ready && asked == Asked::ForRestart;
+        // If it was over when it was asked, that has been said then.
+        let early = child.says_ready() && !child.ever_ready && fate.is_start();
         // Told to drop its values it can only go, whatever it answered.
         let goes = fate == Fate::Remove && end.discarded;
         let directive = classify(end.outcome, child.policy.restart, asked);
@@ -306,7 +311,7 @@ impl Machine {
     }
 
     /// An abandoned incarnation has ended: if it starts again, then alone. The others that restart
-    /// with it have not waited.
+    /// with it have not waited, unless a pause of its own comes first.
     pub(super) fn settle_late(
         &mut self,
         id: ChildId,
@@ -317,9 +322,9 @@ impl Machine {
         match fate {
             Fate::Start {
                 not_before,
+                suspended: false,
                 by_hand: false,
-                ..
-            } if self.mode == Mode::Running => self.start_when_allowed(id, not_before, out),
+            } => self.start_when_allowed(id, not_before, out),
             Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park | Fate::Remove => {
                 self.settle(id, fate, discarded, out);
             }
@@ -337,25 +342,19 @@ impl Machine {
         match fate {
             Fate::Start { .. } if self.starts_with_others(id) => self.put(id, Phase::Held),
             Fate::Start { by_hand: true, .. } if self.mode == Mode::Running => self.start(id, out),
+            // If it is over already, the timer passes in this step.
             Fate::Start {
                 not_before,
                 suspended: true,
                 ..
-            } if self.mode == Mode::Running && not_before > self.now => self.put(
+            } => self.put(
                 id,
                 Phase::Backoff {
                     until: not_before,
                     suspended: true,
                 },
             ),
-            Fate::Start {
-                not_before,
-                suspended,
-                ..
-            } => {
-                if let (true, Some(child)) = (suspended, self.children.get_mut(&id)) {
-                    child.limiter.iter_mut().for_each(|l| l.reset());
-                }
+            Fate::Start { not_before, .. } => {
                 self.restart_set(id, not_before, false, Cause::RestartWith(id), out);
             }
             // One has changed since it was started.

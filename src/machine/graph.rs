@@ -431,8 +431,8 @@ impl Machine {
             while let Some(&id) = path.last() {
                 let before = self.providers_of(id).find(|p| *p != id && left.contains(p));
                 match before {
-                    Some(provider) if left.contains(&id) => path.push(provider),
-                    Some(_) | None => {
+                    Some(provider) => path.push(provider),
+                    None => {
                         if left.remove(&id) {
                             order.push(id);
                         }

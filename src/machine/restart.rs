@@ -55,7 +55,7 @@ impl Machine {
             wave.stop.insert(rank, cause);
         }
         let mut held = self.join_all(&mut wave, others);
-        if held.is_empty() && wave.members.len() == 1 && wave.stop.len() == usize::from(runs) {
+        if held.is_empty() && wave.stop.len() == usize::from(runs) {
             self.restart_alone(id, not_before, by_hand, cause, out);
             return;
         }

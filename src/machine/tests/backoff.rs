@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::harness::{HOUR, World, config, millis, policy, secs};
+use crate::error::ErrorKind;
 use crate::event::Next;
 use crate::exit::Exit;
 use crate::machine::message::{Config, Outcome, Policy};
-use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
+use crate::machine::policy::{Backoff, Exceeded, Limit, Random, Restart};
 use crate::report::State;
 
 fn with(backoff: Backoff) -> Policy {
@@ -278,4 +279,55 @@ fn answers_that_are_no_failures_leave_counts_and_delays_alone() {
         (w.view("told").state, w.view("ok").state),
         (State::Done, State::Done)
     );
+}
+
+#[test]
+fn backoff_that_makes_no_sense_is_refused() {
+    let curve = |first, max| Backoff::exponential(secs(first), secs(max));
+    let refused = [
+        (curve(2, 1), "max"),
+        (curve(1, 2).factor(0.9), "factor"),
+        (curve(1, 2).factor(f64::NAN), "factor"),
+        (curve(1, 2).jitter(-0.1), "jitter"),
+        (curve(1, 2).jitter(1.1), "jitter"),
+        (curve(1, 2).jitter(f64::NAN), "jitter"),
+    ];
+    for (backoff, word) in refused {
+        let error = backoff.check("panic_backoff").expect_err("it is refused");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.to_string();
+        assert!(
+            text.contains("panic_backoff") && text.contains(word),
+            "{text}"
+        );
+    }
+    let edges = curve(2, 2).factor(1.0);
+    for backoff in [Backoff::none(), edges.jitter(0.0), edges.jitter(1.0)] {
+        assert!(backoff.check("backoff").is_ok());
+    }
+}
+
+#[test]
+fn random_above_one_half_makes_a_delay_longer() {
+    let backoff = Backoff::fixed(secs(4)).jitter(0.5);
+    assert_eq!(backoff.delay(0, 0.5), secs(4));
+    assert_eq!(backoff.delay(0, 0.75), secs(5));
+    assert_eq!(backoff.delay(0, 0.0), secs(2));
+}
+
+/// The first outputs of the reference implementation of splitmix64 for this seed.
+#[test]
+fn random_numbers_are_those_of_splitmix64() {
+    let reference: [u64; 5] = [
+        6_457_827_717_110_365_317,
+        3_203_168_211_198_807_973,
+        9_817_491_932_198_370_423,
+        4_593_380_528_125_082_431,
+        16_408_922_859_458_223_821,
+    ];
+    let mut random = Random::new(1_234_567);
+    for number in reference {
+        let expected = (number >> 11) as f64 / (1u64 << 53) as f64;
+        assert_eq!(random.next(), expected);
+    }
 }

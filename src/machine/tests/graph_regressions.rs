@@ -48,14 +48,6 @@ fn provides_only_k(config: Config, p: Policy) -> World {
     w
 }
 
-/// What runs below it has failed.
-fn fails_below(w: &mut World, name: &str) {
-    let id = w.id(name);
-    let incarnation = w.view(name).incarnation;
-    w.act(Input::Supervising { id, incarnation });
-    w.act(Input::BelowFailed { id, incarnation });
-}
-
 #[test]
 fn provider_whose_supervisor_failed_is_judged_after_its_users_have_ended() {
     let limited = Config {
@@ -70,7 +62,7 @@ fn provider_whose_supervisor_failed_is_judged_after_its_users_have_ended() {
     w.stops("c", Stops::After(secs(1), Outcome::Ok));
     w.stops("p", Stops::After(secs(0), Outcome::Error));
     w.clear_log();
-    fails_below(&mut w, "p");
+    w.fails_below("p");
     w.run_out();
     assert_eq!(w.asked(), [(secs(0), "c"), (secs(1), "p")]);
     let failures = w.failures();
@@ -84,7 +76,7 @@ fn provider_whose_supervisor_failed_may_end_before_it_is_asked() {
     let services = [("p", provider(policy())), ("c", needy(policy()))];
     let mut w = providing(config(), &services);
     w.stops("c", Stops::After(secs(1), Outcome::Ok));
-    fails_below(&mut w, "p");
+    w.fails_below("p");
     w.fails("p");
     w.run_out();
     assert_incarnations(&w, &[("p", 2), ("c", 2)]);
@@ -104,7 +96,7 @@ fn significant_provider_whose_supervisor_failed_is_an_end_of_its_own() {
     let mut w = providing(auto, &[("p", p), ("c", needy(policy()))]);
     w.stops("c", Stops::After(secs(1), Outcome::Ok));
     w.stops("p", Stops::After(secs(0), Outcome::Error));
-    fails_below(&mut w, "p");
+    w.fails_below("p");
     w.run_out();
     assert_eq!(w.blamed(), [("p", Verdict::SignificantFailed)]);
 }
@@ -265,4 +257,22 @@ fn who_waits_for_a_provider_at_rest_gives_its_thread_back() {
         order(&mut w, "p");
         assert!(releases(&w), "it waits for somebody to do something");
     }
+}
+
+#[test]
+fn provider_whose_supervisor_fails_in_a_restart_of_its_own_starts_with_its_users() {
+    let limited = Config {
+        limit: Limit::window(0, HOUR),
+        ..config()
+    };
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(limited, &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stops("p", Stops::After(secs(1), Outcome::Error));
+    w.clear_log();
+    w.restart_service("p");
+    w.fails_below("p");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(2), "p"), (secs(2), "c")]);
+    assert_eq!((w.last_failure().count, w.blamed()), (0.0, vec![]));
 }

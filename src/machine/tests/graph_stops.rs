@@ -1,8 +1,10 @@
 //! Services that use what others provide, and stops, pauses and strategies: who is asked when.
 
-use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing};
-use super::harness::{HOUR, Stops, config, policy, secs};
-use crate::machine::message::{Cause, Config, Outcome, Policy};
+use super::exhaustive::keys::hold;
+use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing, wanting};
+use super::harness::{HOUR, Stops, World, config, policy, secs};
+use crate::exit::Exit;
+use crate::machine::message::{Cause, Config, Input, Outcome, Policy};
 use crate::machine::policy::{Exceeded, Limit, StopOrder};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
@@ -233,4 +235,256 @@ fn users_are_told_the_key_and_its_provider() {
         provider: w.id(provider),
     };
     assert_eq!(causes, [("d", input("k2", "c")), ("c", input("k", "p"))]);
+}
+
+#[test]
+fn provider_removed_while_the_supervisor_stops_keeps_to_the_order() {
+    let services = [
+        ("p", provider(policy())),
+        ("c", needy(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("x", Stops::After(secs(1), Outcome::Ok));
+    w.shutdown();
+    w.remove("p");
+    w.run_out();
+    assert_eq!(w.asked(), [(secs(0), "x"), (secs(1), "c"), (secs(1), "p")]);
+    assert!(!w.is_there("p"));
+}
+
+#[test]
+fn user_that_is_to_start_after_all_starts_with_its_provider() {
+    let services = [("p", provider(policy())), ("c", wanting(policy()))];
+    let mut w = providing(config(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stops("p", Stops::After(secs(1), Outcome::Ok));
+    w.restart_service("p");
+    w.stop_service("c");
+    w.start_service("c");
+    w.clear_log();
+    w.at(secs(2));
+    assert_eq!(w.starts()[..2], [(secs(2), "p"), (secs(2), "c")]);
+}
+
+#[test]
+fn user_in_a_delay_does_not_wait_for_its_provider_to_stop() {
+    let services = [("p", provider(policy())), ("c", wanting(delayed(secs(5))))];
+    let mut w = providing(config(), &services);
+    w.stops("p", Stops::After(secs(8), Outcome::Ok));
+    w.fails("c");
+    w.restart_service("p");
+    assert_eq!(w.view("c").state, State::Backoff);
+    w.clear_log();
+    w.run_out();
+    let starts = [(secs(5), "c"), (secs(8), "p"), (secs(8), "c")];
+    assert_eq!(w.starts(), starts);
+}
+
+#[test]
+fn provider_does_not_wait_for_a_restart_that_its_user_takes_part_in() {
+    let grouped = |policy: Policy| Policy {
+        group: Some("g".into()),
+        ..policy
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("x", grouped(policy())),
+        ("c", needy(grouped(policy()))),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("x", Stops::After(secs(1), Outcome::Ok));
+    w.fails("c");
+    w.at(secs(0));
+    assert_eq!(w.view("c").state, State::Waiting);
+    w.fails("p");
+    assert_incarnations(&w, &[("p", 2), ("x", 1), ("c", 1)]);
+    w.run_out();
+    assert_incarnations(&w, &[("p", 2), ("x", 2), ("c", 2)]);
+}
+
+#[test]
+fn who_fails_joins_the_restart_that_its_group_waits_in() {
+    let grouped = |policy: Policy| Policy {
+        group: Some("g".into()),
+        ..policy
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("slow", needy(policy())),
+        ("c", needy(grouped(policy()))),
+        ("mate", grouped(policy())),
+    ];
+    let mut w = providing(config(), &services);
+    w.stops("slow", Stops::After(secs(2), Outcome::Ok));
+    w.provides("p", "k");
+    w.at(secs(1));
+    w.clear_log();
+    w.fails("mate");
+    w.run_out();
+    let starts = ["slow", "c", "mate"].map(|name| (secs(2), name));
+    assert_eq!(w.starts(), starts);
+}
+
+#[test]
+fn all_at_once_asks_a_provider_when_its_last_user_has_ended() {
+    let parallel = Config {
+        stop_order: StopOrder::Parallel,
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", needy(policy())),
+        ("d", needy(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(parallel, &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.stops("d", Stops::After(secs(2), Outcome::Ok));
+    w.stops("x", Stops::After(secs(5), Outcome::Ok));
+    w.shutdown();
+    w.run_out();
+    assert_eq!(w.asked().last(), Some(&(secs(2), "p")));
+    assert_eq!(w.over(), Some(secs(5)));
+}
+
+#[test]
+fn unused_provider_is_removed_at_once_also_while_the_supervisor_stops() {
+    let services = [("p", provider(policy())), ("x", policy())];
+    let mut w = providing(config(), &services);
+    w.stops("x", Stops::After(secs(1), Outcome::Ok));
+    w.shutdown();
+    w.remove("p");
+    assert_eq!(w.asked(), [(secs(0), "x"), (secs(0), "p")]);
+}
+
+#[test]
+fn who_runs_without_a_value_is_not_stopped_for_its_provider() {
+    // It wants another key, too, and has that.
+    let c = linked(policy(), &[], &[], &["k", "l"]);
+    let services = [
+        ("p", linked(policy(), &["k"], &[], &[])),
+        ("q", linked(policy(), &["l"], &[], &[])),
+        ("c", c),
+    ];
+    let mut w = World::running(config(), &services);
+    w.provides("q", "l");
+    w.clear_log();
+    w.restart_service("p");
+    w.fails("p");
+    assert_eq!(w.asked(), [(secs(0), "p")]);
+    assert_incarnations(&w, &[("p", 3), ("q", 1), ("c", 2)]);
+}
+
+#[test]
+fn nobody_starts_with_the_value_of_a_provider_that_is_about_to_stop() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    // It is stopped after its user, or alone.
+    for users in [true, false] {
+        let mut w = providing(config(), if users { &services } else { &services[..1] });
+        w.stops("c", Stops::After(secs(1), Outcome::Ok));
+        w.stops("p", Stops::After(secs(1), Outcome::Ok));
+        w.restart_service("p");
+        w.add("d", needy(policy()));
+        assert_eq!(w.view("d").state, State::Waiting);
+        w.run_out();
+        assert_incarnations(&w, &[("p", 2), ("d", 1)]);
+        assert_eq!(w.view("d").state, State::Running);
+    }
+}
+
+#[test]
+fn user_waits_the_bounce_delay_also_in_a_restart_by_hand() {
+    let merging = Config {
+        bounce_delay: secs(1),
+        ..config()
+    };
+    let services = [("p", provider(policy())), ("c", wanting(policy()))];
+    let mut w = providing(merging, &services);
+    w.run_out();
+    assert_incarnations(&w, &[("p", 1), ("c", 2)]);
+    w.provides_at_start = false;
+    w.clear_log();
+    w.restart_service("p");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(1), "p"), (secs(2), "c")]);
+}
+
+#[test]
+fn user_restarts_with_its_provider_by_hand_also_in_a_pause() {
+    let pausing = Config {
+        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
+            time: secs(15),
+            jitter: 0.0,
+        }),
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", wanting(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(pausing, &services);
+    w.provides_at_start = false;
+    w.fails("x");
+    w.clear_log();
+    w.restart_service("p");
+    assert_eq!(w.starts(), [(secs(0), "p"), (secs(0), "c")]);
+}
+
+#[test]
+fn user_of_a_provider_that_misses_an_input_itself_is_told_that_its_value_went() {
+    let services = [("p", provider(policy())), ("c", needy(policy()))];
+    let mut w = providing(config(), &services);
+    w.exits("p", Exit::Missing);
+    assert_eq!(w.view("p").state, State::Waiting);
+    assert_eq!(w.view("c").state, State::Waiting);
+}
+
+#[test]
+fn parked_service_waits_for_a_change_also_when_its_provider_comes_to_rest() {
+    let services = [("p", provider(policy())), ("c", wanting(policy()))];
+    let mut w = World::running(config(), &services);
+    w.exits("c", Exit::Missing);
+    w.stop_service("p");
+    assert_incarnations(&w, &[("p", 1), ("c", 1)]);
+    assert_eq!(w.view("c").state, State::Waiting);
+}
+
+#[test]
+fn services_added_together_are_placed_after_their_providers_only() {
+    let services = [
+        ("c", needy(policy())),
+        ("p", provider(policy())),
+        ("x", policy()),
+    ];
+    let mut w = World::new(config());
+    w.add_all(&services);
+    w.provides_at_start = true;
+    w.act(Input::Started);
+    assert_eq!(w.who("started"), ["p", "x", "c"]);
+    w.clear_log();
+    w.shutdown();
+    assert_eq!(w.who("stopped"), ["x", "c", "p"]);
+}
+
+#[test]
+fn stop_in_a_pause_leaves_no_change_to_be_looked_after() {
+    let pausing = Config {
+        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
+            time: secs(15),
+            jitter: 0.0,
+        }),
+        ..config()
+    };
+    let services = [
+        ("p", provider(policy())),
+        ("c", wanting(policy())),
+        ("x", policy()),
+    ];
+    let mut w = providing(pausing, &services);
+    w.fails("x");
+    w.provides("p", "k");
+    w.shutdown();
+    hold(&w.machine);
 }

@@ -55,6 +55,16 @@ pub(super) fn policy() -> Policy {
     }
 }
 
+/// An end without anything special.
+pub(super) fn end(outcome: Outcome) -> End {
+    End {
+        outcome,
+        fatal: false,
+        discarded: false,
+        stragglers: false,
+    }
+}
+
 /// How a service behaves once it was asked to stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stops {
@@ -118,16 +128,22 @@ impl World {
     /// Adds a service, if the machine admits it.
     pub(super) fn add(&mut self, name: &'static str, policy: Policy) -> ChildId {
         let id = self.machine.next_id();
-        let policies = vec![Policy {
-            name: name.into(),
-            ..policy
-        }];
+        self.add_all(&[(name, policy)]);
+        id
+    }
+
+    /// Adds services in one step.
+    pub(super) fn add_all(&mut self, services: &[(&'static str, Policy)]) {
+        let named = services.iter().map(|(name, policy)| Policy {
+            name: (*name).into(),
+            ..policy.clone()
+        });
+        let policies: Vec<Policy> = named.collect();
         self.machine
             .admit(policies.iter(), false)
-            .expect("the service is admitted");
-        self.names.push(name);
+            .expect("the services are admitted");
+        self.names.extend(services.iter().map(|(name, _)| name));
         self.input(Input::Added(policies));
-        id
     }
 
     /// The last service of this name.
@@ -286,17 +302,55 @@ impl World {
         }
     }
 
+    /// The oldest incarnation that still runs.
+    fn oldest(&self, name: &str) -> (ChildId, u64) {
+        let id = self.id(name);
+        let live = self.live.iter().find(|l| l.id == id).expect("it runs");
+        (id, live.incarnation)
+    }
+
     /// The oldest incarnation that still runs ends now, and what follows at once follows.
     pub(super) fn ends(&mut self, name: &str, outcome: Outcome) {
-        let id = self.id(name);
-        let live = self
-            .live
-            .iter()
-            .find(|l| l.id == id)
-            .copied()
-            .expect("it runs");
-        let end = self.end_of(id, live.incarnation, outcome, false);
+        let (id, incarnation) = self.oldest(name);
+        let end = self.end_of(id, incarnation, outcome, false);
         self.act(end);
+    }
+
+    /// The same, but threads of the supervisor below it still run: they are over with [`World::clears`].
+    pub(super) fn leaves_threads(&mut self, name: &str, outcome: Outcome) {
+        let (id, incarnation) = self.oldest(name);
+        let end = self.end_of(id, incarnation, outcome, true);
+        self.act(end);
+    }
+
+    pub(super) fn clears(&mut self, name: &str) {
+        let (id, incarnation) = self.oldest(name);
+        self.act(Input::Cleared { id, incarnation });
+    }
+
+    /// It ends just so, whatever was said to it.
+    pub(super) fn ends_as(&mut self, name: &str, end: End) {
+        let (id, incarnation) = self.oldest(name);
+        self.act(Input::Ended {
+            id,
+            incarnation,
+            end,
+        });
+    }
+
+    /// It runs a supervisor below itself.
+    pub(super) fn supervises(&mut self, name: &str) {
+        let id = self.id(name);
+        let incarnation = self.view(name).incarnation;
+        self.act(Input::Supervising { id, incarnation });
+    }
+
+    /// What runs below it has failed.
+    pub(super) fn fails_below(&mut self, name: &str) {
+        self.supervises(name);
+        let id = self.id(name);
+        let incarnation = self.view(name).incarnation;
+        self.act(Input::BelowFailed { id, incarnation });
     }
 
     pub(super) fn fails(&mut self, name: &str) {

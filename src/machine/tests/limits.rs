@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use super::harness::{HOUR, Stops, World, config, policy, secs};
+use super::harness::{HOUR, Stops, World, config, end, policy, secs};
+use crate::error::ErrorKind;
 use crate::event::Next;
 use crate::failure::FailureKind;
-use crate::machine::message::{Config, Input, Outcome, Policy, Verdict};
+use crate::machine::message::{Config, End, Input, Outcome, Policy, Verdict};
 use crate::machine::policy::{Exceeded, Limit, Restart};
 use crate::report::State;
 
@@ -245,4 +246,84 @@ fn restarted_supervisor_counts_from_zero() {
     assert_eq!(w.starts(), [(secs(0), "a"), (secs(0), "b")]);
     w.fails("a");
     assert_eq!((w.last_failure().count, w.over()), (1.0, None));
+}
+
+#[track_caller]
+fn assert_refuses(limit: &Limit, words: &[&str]) {
+    let error = limit.check().expect_err("it is refused");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let text = error.to_string();
+    for word in words {
+        assert!(text.contains(word), "{word:?} in {text:?}");
+    }
+}
+
+#[test]
+fn limit_that_makes_no_sense_is_refused() {
+    let pause = |jitter| {
+        Limit::none().then(Exceeded::Pause {
+            time: secs(1),
+            jitter,
+        })
+    };
+    let nothing = Duration::ZERO;
+    assert_refuses(&Limit::window(1, nothing), &["limit", "period", "zero"]);
+    assert_refuses(&Limit::decay(1.0, nothing), &["half life", "zero"]);
+    for threshold in [-0.1, f64::NAN, f64::NEG_INFINITY] {
+        assert_refuses(&Limit::decay(threshold, secs(1)), &["limit", "threshold"]);
+    }
+    for jitter in [-0.1, 1.1, f64::NAN] {
+        assert_refuses(&pause(jitter), &["limit", "jitter"]);
+    }
+    for limit in [
+        Limit::none(),
+        Limit::default(),
+        Limit::window(0, secs(1)),
+        Limit::decay(0.0, secs(1)),
+        Limit::decay(f64::INFINITY, secs(1)),
+        Limit::budget(0, 0),
+        pause(0.0),
+        pause(1.0),
+    ] {
+        assert!(limit.check().is_ok(), "{limit}");
+    }
+}
+
+#[test]
+fn limit_says_what_it_allows() {
+    let texts = [
+        (Limit::none(), "no limit"),
+        (Limit::window(2, secs(10)), "limit of 2 restarts in 10s"),
+        (
+            Limit::decay(5.0, secs(30)),
+            "limit of 5 failures, halved every 30s",
+        ),
+        (Limit::budget(1, 0), "budget of 1 errors and 0 panics"),
+    ];
+    for (limit, text) in texts {
+        assert_eq!(limit.to_string(), text);
+    }
+}
+
+/// What is told of a failure that isn't counted is the count as it stands.
+#[test]
+fn fatal_failure_tells_the_count_so_far() {
+    let counts = [
+        (Limit::none(), 0.0, f64::INFINITY),
+        (Limit::window(3, HOUR), 2.0, 3.0),
+        (Limit::decay(3.0, HOUR), 2.0, 3.0),
+        (Limit::budget(3, 1), 2.0, 3.0),
+    ];
+    for (limit, count, max) in counts {
+        let mut w = alone(Config { limit, ..config() }, policy());
+        w.fails("a");
+        w.fails("a");
+        let fatal = End {
+            fatal: true,
+            ..end(Outcome::Error)
+        };
+        w.ends_as("a", fatal);
+        let told = w.last_failure();
+        assert_eq!((told.count, told.limit), (count, max));
+    }
 }

@@ -4,15 +4,20 @@
 //!   what was said in it;
 //! - one file for each of the systems whose behaviours are listed in the conformance tables, with
 //!   the rows' ids as names, and `regressions` for holes that were found and closed;
+//! - `early`, `ends`, `views`: who was never ready, ends that meet something else, what is published;
+//! - `admission`: which services with keys may be added; `waves`: one restart of several as data;
 //! - `classify`: the table of what an end means, complete;
 //! - `differential`: the same histories here and in Erlang/OTP;
 //! - `graph`, `graph_stops`, `graph_regressions`, `graphs`: services that provide for each other;
 //! - `exhaustive`: every reachable state of small machines, with the design's rules as invariants;
 //! - `model`: long random histories against a naive model.
 
+mod admission;
 mod backoff;
 mod classify;
 mod differential;
+mod early;
+mod ends;
 mod exhaustive;
 mod graph;
 mod graph_regressions;
@@ -29,3 +34,5 @@ mod sets;
 mod shutdown;
 mod suture;
 mod told;
+mod views;
+mod waves;

@@ -4,7 +4,7 @@ use super::harness::{Stops, World, config, policy, secs};
 use crate::exit::Exit;
 use crate::machine::Moment;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, Verdict};
-use crate::machine::policy::{AutoShutdown, Backoff, Restart};
+use crate::machine::policy::{AutoShutdown, Backoff, Limit, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
 
@@ -206,17 +206,21 @@ fn the_last_significant_end_does_not_wait_for_those_that_a_set_restart_drops() {
         auto_shutdown: AutoShutdown::AllSignificant,
         ..config()
     };
-    let mut w = World::running(
-        rest,
-        &[("s", s.clone()), ("a", policy()), ("t", s), ("b", policy())],
-    );
-    w.stops("b", Stops::After(secs(1), Outcome::Ok));
-    w.fails("a");
-    // `t` has not been asked yet.
-    w.ends("s", Outcome::Ok);
-    w.run_out();
-    assert_eq!(w.blamed(), [("s", Verdict::AutoShutdown)]);
-    assert_eq!(w.over(), Some(secs(1)));
+    for significant in [true, false] {
+        let t = Policy {
+            significant,
+            ..s.clone()
+        };
+        let services = [("s", s.clone()), ("a", policy()), ("t", t), ("b", policy())];
+        let mut w = World::running(rest.clone(), &services);
+        w.stops("b", Stops::After(secs(1), Outcome::Ok));
+        w.fails("a");
+        // `t` has not been asked yet.
+        w.ends("s", Outcome::Ok);
+        w.run_out();
+        assert_eq!(w.blamed(), [("s", Verdict::AutoShutdown)]);
+        assert_eq!(w.over(), Some(secs(1)));
+    }
 }
 
 #[test]
@@ -263,4 +267,17 @@ fn an_abandoned_service_that_leaves_threads_behind_has_ended_late() {
     w.act(Input::Cleared { id, incarnation: 1 });
     assert_eq!(w.who("ended late"), ["a"]);
     assert_eq!(w.view("a").incarnation, 2);
+}
+
+#[test]
+fn late_service_that_ends_its_supervisor_is_asked_in_its_turn() {
+    let strict = Config {
+        limit: Limit::window(0, secs(5)),
+        ..config()
+    };
+    let mut w = World::running(strict, &[("a", slow()), ("b", policy())]);
+    w.stops("b", Stops::After(secs(1), Outcome::Ok));
+    w.run_out();
+    assert_eq!(w.blamed(), [("a", Verdict::LimitExceeded)]);
+    assert_eq!(w.asked(), [(secs(1), "b"), (secs(2), "a")]);
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::harness::{Stops, World, config, policy, secs};
 use crate::exit::Exit;
+use crate::machine::SUPERVISE_GRACE;
 use crate::machine::message::{Cause, Command, Config, End, Input, Outcome, Policy};
-use crate::machine::policy::{Backoff, Exceeded, Limit};
+use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
 use crate::report::State;
 
 fn delayed(delay: u64) -> Policy {
@@ -349,4 +350,66 @@ fn a_supervisor_with_stragglers_starts_when_they_have_ended() {
         assert_eq!(w.starts(), [(Duration::ZERO, "a"), (secs(started), "a")]);
         assert_eq!(w.when("abandoned"), []);
     }
+}
+
+#[test]
+fn restart_service_does_not_wait_for_a_pause() {
+    let pause = Exceeded::Pause {
+        time: secs(15),
+        jitter: 0.0,
+    };
+    let limit = Limit::decay(0.0, secs(30)).then(pause);
+    let mut w = World::running(Config { limit, ..config() }, &[("a", policy())]);
+    w.fails("a");
+    w.at(secs(3));
+    w.restart_service("a");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(0), "a"), (secs(3), "a")]);
+}
+
+#[test]
+fn service_that_never_restarts_is_gone_in_the_next_run_if_it_has_run() {
+    let never = Policy {
+        restart: Restart::Never,
+        ..policy()
+    };
+    let services = [("a", never.clone()), ("b", never.clone())];
+    let mut w = World::running(config(), &services);
+    w.stops("b", Stops::Hangs);
+    w.shutdown();
+    w.run_out();
+    w.add("c", never);
+    w.clear_log();
+    w.act(Input::Started);
+    assert!(!w.is_there("a"));
+    assert_eq!(w.starts(), [(secs(10), "c")]);
+    assert_eq!(w.view("b").state, State::Abandoned);
+    w.ends("b", Outcome::Ok);
+    assert!(!w.is_there("b"));
+    assert_eq!(w.starts().len(), 1);
+}
+
+#[test]
+fn service_that_runs_a_supervisor_has_a_little_longer() {
+    let mut w = alone(policy());
+    w.stops("a", Stops::Hangs);
+    w.supervises("a");
+    w.stop_service("a");
+    assert_eq!(w.asks()[0].3, secs(10));
+    w.run_out();
+    let longer = secs(10) + SUPERVISE_GRACE;
+    assert_eq!(w.when("abandoned"), [(longer, "a")]);
+}
+
+#[test]
+fn service_has_no_longer_for_a_supervisor_of_its_last_incarnation() {
+    let mut w = alone(policy());
+    w.stops("a", Stops::Hangs);
+    w.supervises("a");
+    w.fails("a");
+    let id = w.id("a");
+    w.act(Input::Supervising { id, incarnation: 1 });
+    w.stop_service("a");
+    w.run_out();
+    assert_eq!(w.when("abandoned"), [(secs(10), "a")]);
 }

@@ -2,6 +2,8 @@
 //! `conformance/monogon.md` under their ids.
 
 use super::harness::{Stops, World, config, millis, policy, secs};
+use crate::event::Next;
+use crate::exit::Exit;
 use crate::machine::message::{Config, Outcome, Policy, Verdict};
 use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
 use crate::machine::strategy::Strategy;
@@ -136,4 +138,172 @@ fn done_resets_backoff() {
     w.fails("peer");
     assert_eq!(w.view("job").state, State::Running);
     fails_after(&mut w, 1);
+}
+
+#[test]
+fn set_restart_by_hand_waits_for_no_delay() {
+    let slow = delayed(Backoff::fixed(secs(10)));
+    let services = [("a", policy()), ("b", slow), ("c", policy())];
+    let mut w = World::running(one_for_all(), &services);
+    w.fails("b");
+    w.at(secs(1));
+    w.clear_log();
+    w.restart_service("a");
+    assert_started(&w, secs(1), &["a", "b", "c"]);
+}
+
+#[test]
+fn set_restart_drops_who_never_restarts_also_if_nobody_else_takes_part() {
+    let never = Policy {
+        restart: Restart::Never,
+        ..policy()
+    };
+    let mut w = World::running(one_for_all(), &[("a", policy()), ("n", never)]);
+    w.stops("n", Stops::After(secs(1), Outcome::Ok));
+    w.clear_log();
+    w.fails("a");
+    assert_eq!(w.asked(), [(secs(0), "n")]);
+    w.run_out();
+    assert!(!w.is_there("n"));
+    assert_started(&w, secs(1), &["a"]);
+}
+
+#[test]
+fn late_service_takes_its_set_along() {
+    let late = Policy {
+        ready_timeout: Some(secs(1)),
+        ..policy()
+    };
+    let mut w = World::running(one_for_all(), &[("a", late), ("b", policy())]);
+    w.at(secs(1));
+    // The order of stopping, as always.
+    assert_eq!(w.asked(), [(secs(1), "b"), (secs(1), "a")]);
+    assert_eq!((w.view("a").incarnation, w.view("b").incarnation), (2, 2));
+}
+
+#[test]
+fn set_restart_waits_for_the_delay_of_who_has_failed_already() {
+    let rest = Config {
+        strategy: Strategy::RestForOne,
+        ..config()
+    };
+    let slow = delayed(Backoff::fixed(secs(10)));
+    let mut w = World::running(rest, &[("a", policy()), ("b", slow)]);
+    w.fails("b");
+    w.at(secs(1));
+    w.clear_log();
+    w.fails("a");
+    w.run_out();
+    assert_started(&w, secs(10), &["a", "b"]);
+}
+
+#[test]
+fn two_groups_restart_beside_each_other() {
+    let of = |group: &'static str| Policy {
+        group: Some(group.into()),
+        ..policy()
+    };
+    let services = [
+        ("a", of("g")),
+        ("b", of("g")),
+        ("c", of("h")),
+        ("d", of("h")),
+    ];
+    let mut w = World::running(config(), &services);
+    w.stops("b", Stops::After(secs(2), Outcome::Ok));
+    w.stops("d", Stops::After(secs(1), Outcome::Ok));
+    w.clear_log();
+    w.fails("a");
+    w.fails("c");
+    w.run_out();
+    let starts = [(1, "c"), (1, "d"), (2, "a"), (2, "b")].map(|(at, name)| (secs(at), name));
+    assert_eq!(w.starts(), starts);
+}
+
+#[test]
+fn member_that_fails_before_it_is_asked_adds_its_delay() {
+    let slow = delayed(Backoff::fixed(secs(10)));
+    let services = [("a", policy()), ("b", slow), ("c", policy())];
+    let mut w = World::running(one_for_all(), &services);
+    w.stops("c", Stops::After(secs(1), Outcome::Ok));
+    w.clear_log();
+    w.fails("a");
+    w.fails("b");
+    w.run_out();
+    assert_started(&w, secs(10), &["a", "b", "c"]);
+    assert_eq!(w.last_failure().next, Next::Waits);
+}
+
+#[test]
+fn member_that_is_stopped_for_good_holds_the_others_no_longer() {
+    for order in [World::stop_service, World::remove] {
+        let mut w = World::running(one_for_all(), &[("a", policy()), ("b", policy())]);
+        w.stops("b", Stops::After(secs(5), Outcome::Ok));
+        w.clear_log();
+        w.fails("a");
+        assert_eq!(w.starts(), []);
+        w.at(secs(1));
+        order(&mut w, "b");
+        assert_started(&w, secs(1), &["a"]);
+    }
+}
+
+#[test]
+fn groups_that_restart_at_the_same_time_have_their_own_barriers() {
+    let of = |group: &'static str| Policy {
+        group: Some(group.into()),
+        ..policy()
+    };
+    let services = [
+        ("a", of("g")),
+        ("b", of("g")),
+        ("c", of("h")),
+        ("d", of("h")),
+    ];
+    let mut w = World::running(config(), &services);
+    w.stops(
+        "b",
+        Stops::After(secs(1), Outcome::Exit(Exit::DoNotRestart)),
+    );
+    w.stops(
+        "d",
+        Stops::After(secs(2), Outcome::Exit(Exit::DoNotRestart)),
+    );
+    w.clear_log();
+    w.fails("a");
+    w.fails("c");
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(1), "a"), (secs(2), "c")]);
+}
+
+#[test]
+fn set_restart_does_not_wait_for_who_is_being_stopped_for_good() {
+    for order in [World::stop_service, World::remove] {
+        let mut w = World::running(one_for_all(), &[("a", policy()), ("b", policy())]);
+        w.stops("b", Stops::After(secs(5), Outcome::Ok));
+        order(&mut w, "b");
+        w.clear_log();
+        w.fails("a");
+        w.run_out();
+        assert_started(&w, secs(0), &["a"]);
+    }
+}
+
+#[test]
+fn rest_for_one_reaches_back_to_the_first_of_a_group() {
+    let rest = Config {
+        strategy: Strategy::RestForOne,
+        ..config()
+    };
+    let services = [
+        ("first", policy()),
+        ("x", grouped(policy())),
+        ("between", policy()),
+        ("a", policy()),
+        ("y", grouped(policy())),
+    ];
+    let mut w = World::running(rest, &services);
+    w.clear_log();
+    w.fails("a");
+    assert_started(&w, secs(0), &["x", "between", "a", "y"]);
 }

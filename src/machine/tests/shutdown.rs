@@ -267,9 +267,13 @@ fn a_second_request_with_less_time_hurries() {
         deadline: Moment::at(secs(4)),
     };
     assert_eq!(w.log().last(), Some(&(secs(1), told)));
+    // No less time than that: nothing to say.
+    w.clear_log();
+    told_to_stop_by(&mut w, secs(4));
     told_to_stop_by(&mut w, secs(9));
+    assert_eq!(w.log(), []);
     w.run_out();
-    assert_eq!(w.asked(), [(secs(0), "s"), (secs(2), "b"), (secs(4), "a")]);
+    assert_eq!(w.asked(), [(secs(2), "b"), (secs(4), "a")]);
     assert_eq!(w.when("abandoned"), [(secs(4), "b"), (secs(4), "a")]);
     assert_eq!(w.over(), Some(secs(4)));
 }
@@ -381,4 +385,31 @@ fn a_stop_says_nothing_of_who_has_failed_and_waits() {
             .iter()
             .all(|name| w.view(name).state == State::Stopped)
     );
+}
+
+#[test]
+fn a_stop_without_a_deadline_hurries_nobody() {
+    let supervisor = Policy {
+        stop_timeout: None,
+        ..policy()
+    };
+    let mut w = World::running(config(), &[("s", supervisor)]);
+    w.stops("s", Stops::After(secs(1), Outcome::Ok));
+    w.restart_service("s");
+    w.shutdown();
+    let mut log = w.log().iter();
+    assert!(!log.any(|(_, c)| matches!(c, Command::Hasten { .. })));
+}
+
+#[test]
+fn an_answer_to_a_restart_is_only_reported_if_the_supervisor_stops_meanwhile() {
+    for answer in [Exit::DoNotRestart, Exit::Missing, Exit::Uninstall] {
+        let mut w = World::running(config(), &[("a", policy())]);
+        w.stops("a", Stops::After(secs(1), Outcome::Exit(answer)));
+        w.restart_service("a");
+        w.shutdown();
+        w.run_out();
+        assert_eq!(w.view("a").state, State::Stopped, "{answer:?}");
+        assert_eq!(w.over(), Some(secs(1)));
+    }
 }

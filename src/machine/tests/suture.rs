@@ -446,3 +446,37 @@ fn builder_defaults_reach_every_service() {
     w.run_out();
     assert_eq!(w.when("abandoned"), [(secs(6), "a")]);
 }
+
+#[test]
+fn failure_in_a_pause_that_exceeds_nothing_waits_for_its_end_too() {
+    let own = Policy {
+        limit: Some(Limit::none()),
+        ..policy()
+    };
+    let mut w = World::running(decay(0.0), &[("a", own), ("b", policy())]);
+    w.fails("b");
+    w.at(secs(1));
+    w.fails("a");
+    assert_eq!(w.last_failure().next, Next::Queued);
+    w.clear_log();
+    w.run_out();
+    assert_eq!(w.starts(), [(secs(15), "a"), (secs(15), "b")]);
+}
+
+#[test]
+fn own_pause_that_is_cut_short_counts_from_zero() {
+    let own = Policy {
+        limit: Some(Limit::decay(1.0, secs(30)).then(PAUSE)),
+        ..policy()
+    };
+    for request in [World::start_service, World::restart_service] {
+        let mut w = World::running(default_limit(), &[("a", own.clone())]);
+        w.fails("a");
+        w.fails("a");
+        assert_eq!(w.view("a").state, State::Paused);
+        request(&mut w, "a");
+        assert_eq!(w.view("a").state, State::Running);
+        w.fails("a");
+        assert_eq!(count_of(&w), 1.0);
+    }
+}

@@ -164,4 +164,24 @@ impl World {
         })
         .collect()
     }
+
+    /// Whose threads were given back, and when.
+    pub(super) fn released(&self) -> Vec<(Duration, &'static str)> {
+        let log = self.log().iter();
+        log.filter_map(|(at, command)| match command {
+            Command::Release { id } => Some((*at, self.name(*id))),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// Who was over for good and never ready.
+    pub(super) fn ended_early(&self) -> Vec<&'static str> {
+        let log = self.log().iter();
+        log.filter_map(|(_, command)| match command {
+            Command::EndedEarly { id } => Some(self.name(*id)),
+            _ => None,
+        })
+        .collect()
+    }
 }
