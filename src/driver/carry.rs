@@ -186,9 +186,6 @@ impl Run {
         slot.incarnation = None;
         // The machine may have heard of the last one since.
         let number = last.as_ref().map_or(number, |(_, last)| *last);
-        if let Some(trade) = &slot.cell.trade {
-            trade.drop_shelf();
-        }
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
         if last.is_some_and(|(last, _)| last.life.has_late_hook()) {

@@ -67,7 +67,21 @@ impl Run {
         }
     }
 
+    /// What is abandoned provides nothing any more: not even for who reads that it is, at once.
+    fn withdraw_values(&self) {
+        for command in &self.out {
+            let Command::Abandon { id, .. } = command else {
+                continue;
+            };
+            let slot = self.engine.slots.get(id);
+            if let Some(trade) = slot.and_then(|slot| slot.cell.trade.as_ref()) {
+                trade.drop_shelf();
+            }
+        }
+    }
+
     pub(super) fn publish(&mut self) {
+        self.withdraw_values();
         // Something that `wait_ready` looks at, besides what the board says of the whole.
         let mut look_again = false;
         let clock = self.tree.clock;
