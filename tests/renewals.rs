@@ -548,8 +548,8 @@ fn errors_of_users_neither_pile_up_nor_are_dropped_by_the_supervisor() {
     let service = move |ctx: &Context| -> ServiceResult {
         r.add();
         m.fetch_max(a.load(Ordering::SeqCst), Ordering::SeqCst);
-        // Often it tells something, which the supervisor looks up its failures for.
-        if ctx.incarnation() % 2 == 0 {
+        // Now and then it tells something, which the supervisor looks up its failures for.
+        if ctx.incarnation() % 20 == 0 {
             ctx.ready();
         }
         if ctx.incarnation() < 20_000 {
@@ -747,7 +747,7 @@ const TROUBLED: usize = 10;
 /// Stops, starts, restarts, removes and adds at random. Whoever was removed comes again under its name.
 fn trouble(app: &Supervisor, ids: &[Mutex<backstay::ServiceId>], of: &[Numbered], seed: u64) {
     let mut dice = Dice(seed);
-    for _ in 0..150 {
+    for _ in 0..80 {
         let n = dice.roll(TROUBLED);
         let id = *ids[n].lock().unwrap();
         match dice.roll(8) {
@@ -928,7 +928,7 @@ fn a_hundred_thousand_restarts_leave_nothing_behind() {
             for n in 1..=thousands {
                 wait_for("they fail on", || {
                     let (quiet, tells) = [&quiet, &tells].map(|n| n.load(Ordering::SeqCst)).into();
-                    quiet >= 1000 * n && tells >= 100 * n
+                    quiet >= 1000 * n && tells >= 10 * n
                 });
             }
         };
@@ -967,7 +967,6 @@ fn who_hangs_is_reported_under_its_own_number() {
     assert_eq!((left.path(), left.incarnation()), ("app.flaky", 5));
     release.open();
     ended.wait();
-    wait_state(&app, "app.flaky", State::Stopped);
     assert_eq!(app.report().find("app.flaky").unwrap().incarnation(), 5);
 }
 
