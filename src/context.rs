@@ -42,9 +42,44 @@ pub(crate) struct Incarnation {
     pub(crate) licence: Option<Arc<Licence>>,
 }
 
-/// What supervisors that run in an incarnation leave to its thread.
+/// What supervisors that run in an incarnation leave to its thread. Few run one.
 #[derive(Default)]
 pub(crate) struct Below {
+    /// `run` has returned: too late for `supervise`.
+    pub(crate) closed: bool,
+    nested: Option<Box<Nested>>,
+}
+
+impl Below {
+    pub(crate) fn nested(&self) -> Option<&Nested> {
+        self.nested.as_deref()
+    }
+
+    pub(crate) fn nested_mut(&mut self) -> &mut Nested {
+        self.nested.get_or_insert_default()
+    }
+
+    pub(crate) fn take(&mut self) -> Nested {
+        self.nested
+            .take()
+            .map_or_else(Nested::default, |nested| *nested)
+    }
+
+    /// That supervisor is over, and there may be another one.
+    pub(crate) fn let_go(&mut self, of: &Supervisor) {
+        let is_it = |held: &Supervisor| Arc::ptr_eq(held.core(), of.core());
+        if let Some(nested) = &mut self.nested {
+            if nested.supervisor.as_ref().is_some_and(is_it) {
+                nested.supervisor = None;
+                nested.done = None;
+                nested.scope = Weak::new();
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Nested {
     /// Who did not stop in time.
     pub(crate) stragglers: Vec<Unstopped>,
     /// The driver's; released when the end was told.
@@ -57,20 +92,6 @@ pub(crate) struct Below {
     pub(crate) failed: Option<BoxError>,
     /// Whose scope that one belongs to; dangling: the incarnation's own.
     pub(crate) scope: Weak<ScopeLife>,
-    /// `run` has returned: too late for `supervise`.
-    pub(crate) closed: bool,
-}
-
-impl Below {
-    /// That supervisor is over, and there may be another one.
-    pub(crate) fn let_go(&mut self, of: &Supervisor) {
-        let is_it = |held: &Supervisor| Arc::ptr_eq(held.core(), of.core());
-        if self.supervisor.as_ref().is_some_and(is_it) {
-            self.supervisor = None;
-            self.done = None;
-            self.scope = Weak::new();
-        }
-    }
 }
 
 impl HasLife for Incarnation {
@@ -386,10 +407,14 @@ impl EndOfScope {
     /// Ends the supervisor that was begun in the scope, if there is one.
     fn end_below(&self) {
         let below = self.incarnation.below.lock();
-        if !Arc::downgrade(&self.scope).ptr_eq(&below.scope) {
+        let Some(nested) = below.nested() else {
+            return;
+        };
+        if !Arc::downgrade(&self.scope).ptr_eq(&nested.scope) {
             return;
         }
-        let (Some(supervisor), Some(done)) = (below.supervisor.clone(), below.done.clone()) else {
+        let (Some(supervisor), Some(done)) = (nested.supervisor.clone(), nested.done.clone())
+        else {
             return;
         };
         drop(below);

@@ -54,15 +54,16 @@ fn claim(context: &Context, supervisor: &Supervisor, done: Receiver<Never>) -> R
             format!("{path}: the incarnation has ended or is asked to stop"),
         ));
     }
-    if below.supervisor.is_some() {
+    let nested = below.nested_mut();
+    if nested.supervisor.is_some() {
         return Err(Error::invalid(
             "supervise",
             format!("{path} runs a supervisor already"),
         ));
     }
-    below.supervisor = Some(supervisor.clone());
-    below.done = Some(done);
-    below.scope = context.scope_life().map_or_else(Weak::new, Arc::downgrade);
+    nested.supervisor = Some(supervisor.clone());
+    nested.done = Some(done);
+    nested.scope = context.scope_life().map_or_else(Weak::new, Arc::downgrade);
     Ok(())
 }
 
@@ -82,7 +83,7 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
         .name(home.thread_name.to_string())
         .spawn(move || {
             if let Err(error) = answer_of(&core, run.run()) {
-                incarnation.below.lock().failed = Some(error);
+                incarnation.below.lock().nested_mut().failed = Some(error);
                 drop(incarnation.home.facts.send(Fact::BelowFailed {
                     child: incarnation.home.cell.id.child,
                     incarnation: incarnation.number,
@@ -103,7 +104,9 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
 pub(crate) fn end_below(incarnation: &Incarnation) {
     let mut below = incarnation.below.lock();
     below.closed = true;
-    let (Some(supervisor), Some(done)) = (below.supervisor.clone(), below.done.clone()) else {
+    let nested = below.nested();
+    let Some((supervisor, done)) = nested.and_then(|n| n.supervisor.clone().zip(n.done.clone()))
+    else {
         return;
     };
     drop(below);

@@ -30,7 +30,8 @@ impl Fence {
     /// its thread after that has told its end. So the parent hears of the end first.
     pub(crate) fn of(incarnation: &Incarnation) -> Arc<Fence> {
         let mut below = incarnation.below.lock();
-        let made = below.fence.clone().and_then(|fence| fence.downcast().ok());
+        let nested = below.nested_mut();
+        let made = nested.fence.clone().and_then(|fence| fence.downcast().ok());
         let fence: Arc<Fence> = made.unwrap_or_else(|| {
             Arc::new(Fence {
                 parent: incarnation.home.facts.clone(),
@@ -40,7 +41,7 @@ impl Fence {
                 _outer: incarnation.home.fence.as_ref().and_then(Weak::upgrade),
             })
         });
-        below.fence = Some(fence.clone());
+        nested.fence = Some(fence.clone());
         fence
     }
 

@@ -181,7 +181,10 @@ impl Run {
         let unstopped: Vec<Unstopped> = self.left_behind.drain(..).map(|(_, _, u)| u).collect();
         if let (Some(context), false) = (&self.above, unstopped.is_empty()) {
             let mut below = context.incarnation.below.lock();
-            below.stragglers.extend(unstopped.iter().cloned());
+            below
+                .nested_mut()
+                .stragglers
+                .extend(unstopped.iter().cloned());
             drop(below);
             if let Some(fence) = &self.fence {
                 fence.await_clearing();

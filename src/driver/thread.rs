@@ -273,7 +273,7 @@ impl TellEnd {
     /// failures.
     fn judge(&mut self, result: Result<ServiceResult, Caught>, run_time: Duration, body: &Body) {
         self.ended.run_time = run_time;
-        let below = std::mem::take(&mut *self.incarnation.below.lock());
+        let below = self.incarnation.below.lock().take();
         // What failed below is the end, whatever the service has answered.
         let result = match below.failed {
             None => result,

@@ -39,9 +39,15 @@ pub(crate) struct Licence {
 #[derive(Default)]
 struct State {
     revoked: bool,
-    /// Who runs under it. Dangling: still the one that it was given to, or nobody any more.
+    /// Once somebody has begun by itself: few do.
+    used: Option<Box<Used>>,
+}
+
+#[derive(Default)]
+struct Used {
+    /// Who runs under it, unless that is gone.
     holder: Weak<Incarnation>,
-    /// The number of the last one that has begun by itself; 0 if none has.
+    /// The number of the last one that has begun.
     last: u64,
     renewals: Renewals,
 }
@@ -70,13 +76,17 @@ impl Licence {
     pub(crate) fn revoke(&self) -> (Option<Arc<Incarnation>>, u64) {
         let mut state = self.state.lock();
         state.revoked = true;
-        (state.holder.upgrade(), state.last)
+        match &state.used {
+            Some(used) => (used.holder.upgrade(), used.last),
+            None => (None, 0),
+        }
     }
 
     /// What the supervisor hasn't heard of yet, if there is something.
     pub(crate) fn take_renewals(&self) -> Option<Renewals> {
         let mut state = self.state.lock();
-        (state.renewals.failures > 0).then(|| std::mem::take(&mut state.renewals))
+        let renewals = &mut state.used.as_mut()?.renewals;
+        (renewals.failures > 0).then(|| std::mem::take(renewals))
     }
 
     /// Makes `heir` the one that runs after `failed` has failed, publishes it, and has it told. What comes
@@ -97,10 +107,11 @@ impl Licence {
         if state.revoked {
             return None;
         }
-        state.holder = Arc::downgrade(heir);
-        state.last = heir.number;
+        let used = state.used.get_or_insert_default();
+        used.holder = Arc::downgrade(heir);
+        used.last = heir.number;
         let panics = u32::from(failure.kind() == FailureKind::Panic);
-        let renewals = &mut state.renewals;
+        let renewals = &mut used.renewals;
         renewals.incarnation = heir.number;
         renewals.since = Some(now);
         renewals.failures = renewals.failures.saturating_add(1);

@@ -21,7 +21,7 @@ use super::clock;
 
 /// The longest look, and the longest wait that makes the next one look: two wake-ups and what a
 /// service does between them.
-const LOOK_MAX: Duration = Duration::from_micros(50);
+const LOOK_MAX: Duration = Duration::from_micros(150);
 
 /// How often it looks before it gives way to other threads between looks.
 const EAGER_LOOKS: u32 = 64;
