@@ -23,7 +23,7 @@ pub const MAPS_PER_THREAD: usize = 4;
 pub const MAPS_RESERVE: usize = 256;
 
 /// A count is done again when this part of what was left then has been used.
-const USED_PART_MAX: usize = 8;
+const USED_PART_MAX: usize = 4;
 
 /// A count takes at most one part in this many of the time.
 const AGE_PER_COST: u32 = 100;

@@ -50,7 +50,8 @@ pub(crate) fn orders() -> (OrderSender, OrderReceiver) {
         }),
         news: AtomicBool::new(false),
     });
-    let spin = Spin::default();
+    // The first order follows the start of the thread.
+    let spin = Spin::expecting();
     (OrderSender(slot.clone()), OrderReceiver { slot, spin })
 }
 

@@ -36,6 +36,13 @@ pub(crate) struct Spin {
 }
 
 impl Spin {
+    /// The first wait is expected to be short.
+    pub(crate) fn expecting() -> Spin {
+        Spin {
+            last_was_short: true,
+        }
+    }
+
     /// Calls `sleep`, which waits until `ready` is true or something else happens; before it looks
     /// for `ready`, if that is worth it.
     pub(crate) fn wait<R>(&mut self, ready: impl Fn() -> bool, sleep: impl FnOnce() -> R) -> R {
