@@ -472,3 +472,34 @@ fn who_is_stopped_before_it_has_entered_run_is_not_missing() {
     assert!(app.stop().is_empty());
     assert_eq!(runs.lock().unwrap().last(), Some(&4));
 }
+
+// The end of a thread that was left behind came when its supervisor had looked for late ends for the last
+// time, and nobody was told.
+#[test]
+fn an_end_at_the_very_end_of_the_supervisor_is_published() {
+    for round in 0..600_u64 {
+        let app = Supervisor::new("app");
+        let runs = common::Tally::new();
+        let running = runs.clone();
+        let service = move |ctx: &Context| {
+            running.add();
+            ctx.wait_stop();
+            // Sooner or later, so that it meets the end of the supervisor now and then.
+            let until = Instant::now() + Duration::from_micros(round % 60 * 2);
+            while Instant::now() < until {
+                std::hint::spin_loop();
+            }
+            Ok(())
+        };
+        app.add_spec(Spec::new("late", service).stop_timeout(Duration::ZERO))
+            .unwrap();
+        app.start().unwrap();
+        runs.reach(1);
+        app.stop();
+        until("it is not abandoned for ever", || {
+            let report = app.report();
+            let service = report.find("app.late");
+            service.is_some_and(|s| s.state() == State::Stopped)
+        });
+    }
+}

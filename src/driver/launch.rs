@@ -177,6 +177,7 @@ impl Run {
             discarded: false,
             stragglers: Vec::new(),
             licence: None,
+            unheard: None,
         })));
     }
 }

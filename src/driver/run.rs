@@ -18,7 +18,7 @@ use crate::event::StopCause;
 use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::link::clock::Clock;
-use crate::link::fact::{self, Fact};
+use crate::link::fact::{self, Fact, Unheard};
 use crate::link::hub::{Emitter, Hub, Post};
 use crate::link::licence::Licence;
 use crate::link::life::Wake;
@@ -357,7 +357,9 @@ impl Run {
             discarded,
             stragglers,
             licence,
+            unheard,
         } = ended;
+        unheard.into_iter().for_each(Unheard::heard);
         if let Some(renewed) = licence.as_ref().and_then(|l| self.renewals(child, l)) {
             self.step(renewed);
         }

@@ -21,11 +21,10 @@ use super::stop::discard;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
 use crate::errors::Errors;
-use crate::event::EventKind;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
-use crate::link::fact::{Ended, Fact};
+use crate::link::fact::{Ended, Fact, Unheard};
 use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
 use crate::report::State;
@@ -262,6 +261,7 @@ impl TellEnd {
                 discarded: false,
                 stragglers: Vec::new(),
                 licence: incarnation.licence.clone(),
+                unheard: Some(Unheard::new(incarnation.clone())),
             },
             fence: None,
             passed_on: false,
@@ -342,6 +342,11 @@ impl TellEnd {
 impl Drop for TellEnd {
     fn drop(&mut self) {
         if self.passed_on {
+            self.ended
+                .unheard
+                .take()
+                .into_iter()
+                .for_each(Unheard::heard);
             return;
         }
         let ended = std::mem::replace(
@@ -356,19 +361,11 @@ impl Drop for TellEnd {
                 discarded: false,
                 stragglers: Vec::new(),
                 licence: None,
+                unheard: None,
             },
         );
-        let home = &self.incarnation.home;
-        if home.facts.send(Fact::Ended(ended)).is_err() {
-            // The supervisor had to leave this thread behind, and is over.
-            let number = self.incarnation.number;
-            home.cell.update(|data| {
-                if data.incarnation == number {
-                    data.state = State::Stopped;
-                }
-            });
-            home.emit(number, EventKind::EndedLate);
-        }
+        // Lost, it tells what there is to tell.
+        drop(self.incarnation.home.facts.send(Fact::Ended(ended)));
         drop(self.fence.take());
     }
 }

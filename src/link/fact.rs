@@ -7,10 +7,11 @@ use std::time::Duration;
 use super::licence::Licence;
 use super::life::Hook;
 use crate::context::Incarnation;
+use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::machine::message::Outcome;
-use crate::report::Unstopped;
+use crate::report::{State, Unstopped};
 
 /// Something a service's thread has to tell.
 pub(crate) enum Fact {
@@ -49,6 +50,37 @@ pub(crate) struct Ended {
     pub(crate) stragglers: Vec<Unstopped>,
     /// Under which it may have started by itself.
     pub(crate) licence: Option<Arc<Licence>>,
+    /// Of one that had a thread.
+    pub(crate) unheard: Option<Unheard>,
+}
+
+/// An end that nobody has heard of yet. Nobody ever does if the supervisor is over, which had to leave that
+/// thread behind: then it is published here, wherever the fact gets lost.
+pub(crate) struct Unheard(Option<Arc<Incarnation>>);
+
+impl Unheard {
+    pub(crate) fn new(incarnation: Arc<Incarnation>) -> Unheard {
+        Unheard(Some(incarnation))
+    }
+
+    pub(crate) fn heard(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        let Some(incarnation) = self.0.take() else {
+            return;
+        };
+        let (home, number) = (&incarnation.home, incarnation.number);
+        home.cell.update(|data| {
+            if data.incarnation == number {
+                data.state = State::Stopped;
+            }
+        });
+        home.emit(number, EventKind::EndedLate);
+    }
 }
 
 /// A stop hook that was handed out. However the ticket ends, its incarnation is told that the hook
