@@ -50,7 +50,6 @@ impl Machine {
         child.starts = child.starts.saturating_add(failures);
         child.failures = child.failures.saturating_add(failures);
         child.panics = child.panics.saturating_add(panics);
-        child.ready_since = Some(since);
         // Else since when it stops is told already.
         if matches!(child.phase, Phase::Running(_)) {
             child.since = since;

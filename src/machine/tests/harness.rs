@@ -353,6 +353,23 @@ impl World {
         self.act(Input::BelowFailed { id, incarnation });
     }
 
+    /// It has failed and started again by itself `times` times up to now, once by a panic; the last time
+    /// at `since`.
+    pub(super) fn renews(&mut self, name: &str, times: u32, since: Duration) {
+        let (id, incarnation) = self.oldest(name);
+        let last = incarnation + u64::from(times);
+        let live = self.live.iter_mut();
+        live.filter(|l| (l.id, l.incarnation) == (id, incarnation))
+            .for_each(|l| l.incarnation = last);
+        self.act(Input::Renewed {
+            id,
+            incarnation: last,
+            since: Moment::at(since),
+            failures: times,
+            panics: 1,
+        });
+    }
+
     pub(super) fn fails(&mut self, name: &str) {
         self.ends(name, Outcome::Error);
     }

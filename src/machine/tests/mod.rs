@@ -29,6 +29,7 @@ mod model;
 mod niki;
 mod otp;
 mod regressions;
+mod renewals;
 mod requests;
 mod sets;
 mod shutdown;
