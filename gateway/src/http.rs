@@ -1,15 +1,14 @@
 //! As much of HTTP/1.1 as it takes to post a batch. httparse does the parsing.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::thread;
 use std::time::Duration;
 
-use backstay::crossbeam_channel::{bounded, select};
+use backstay::crossbeam_channel::select;
 use backstay::{BoxError, Context};
 
 /// How long a head may be with the empty line, in bytes.
-const HEAD_MAX: usize = 8 * 1024;
+const HEAD_MAX: u64 = 8 * 1024;
 
 /// How many header fields there may be.
 pub(crate) const FIELDS_MAX: usize = 32;
@@ -23,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The peer can't be reached, is silent, or answers anything but success.
 pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxError> {
     let at = |e: io::Error| format!("{to}: {e}");
-    let mut stream = connect(ctx, to).map_err(at)?;
+    let mut stream = connect(ctx, to).map_err(|e| format!("{to}: {e}"))?;
     let other = stream.try_clone()?;
     let _unblock = ctx.on_stop(move || other.shutdown(Shutdown::Both));
     patient(&stream)?;
@@ -34,7 +33,7 @@ pub fn post(ctx: &Context, to: &str, path: &str, body: &[u8]) -> Result<(), BoxE
     stream
         .write_all(&[head.as_bytes(), body].concat())
         .map_err(at)?;
-    let (head, _) = read_head(&mut stream).map_err(at)?;
+    let head = read_head(&mut BufReader::new(stream)).map_err(at)?;
     match status(&head).map_err(at)? {
         200..=299 => Ok(()),
         status => Err(format!("{to}: status {status}").into()),
@@ -54,13 +53,13 @@ pub fn status(head: &[u8]) -> io::Result<u16> {
 
 /// Looking up a name and connecting can't be interrupted, and take what time they like. So a thread does
 /// it that nobody waits for too long, or beyond a stop; it ends by itself when the system gives up.
-fn connect(ctx: &Context, to: &str) -> io::Result<TcpStream> {
-    let (to, (tell, told)) = (to.to_owned(), bounded(1));
-    thread::Builder::new().spawn(move || tell.send(TcpStream::connect(to)))?;
+fn connect(ctx: &Context, to: &str) -> Result<TcpStream, BoxError> {
+    let to = to.to_owned();
+    let connected = ctx.detach(move || TcpStream::connect(to))?;
     select! {
-        recv(told) -> stream => stream.map_err(io::Error::other)?,
-        recv(ctx.stop_signal()) -> _ => Err(ErrorKind::Interrupted.into()),
-        default(PATIENCE) => Err(ErrorKind::TimedOut.into()),
+        recv(connected) -> stream => Ok(stream???),
+        recv(ctx.stop_signal()) -> _ => Err("asked to stop".into()),
+        default(PATIENCE) => Err("nobody answers".into()),
     }
 }
 
@@ -69,30 +68,21 @@ pub(crate) fn patient(stream: &TcpStream) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))
 }
 
-/// A head with the empty line that ends it, and what came with it.
+/// A head with the empty line that ends it.
 ///
 /// # Errors
 /// It is too long, or does not come.
-pub fn read_head(stream: &mut impl Read) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut head = Vec::new();
-    let mut chunk = [0; HEAD_MAX];
-    // Where the empty line may begin. A head that comes byte by byte is not searched from its begin each time.
-    let mut from = 0;
-    loop {
-        let within = &head[from..head.len().min(HEAD_MAX)];
-        if let Some(at) = within.windows(4).position(|four| four == b"\r\n\r\n") {
-            let rest = head.split_off(from + at + 4);
-            return Ok((head, rest));
-        }
-        from += within.len().saturating_sub(3);
-        if head.len() >= HEAD_MAX {
-            return Err(bad("the head is too long"));
-        }
-        match stream.read(&mut chunk)? {
-            0 => return Err(ErrorKind::UnexpectedEof.into()),
-            n => head.extend_from_slice(&chunk[..n]),
+pub fn read_head(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let (mut stream, mut head) = (stream.take(HEAD_MAX), Vec::new());
+    while !head.ends_with(b"\r\n\r\n") {
+        if stream.read_until(b'\n', &mut head)? == 0 {
+            return Err(match stream.limit() {
+                0 => bad("the head is too long"),
+                _ => ErrorKind::UnexpectedEof.into(),
+            });
         }
     }
+    Ok(head)
 }
 
 pub(crate) fn bad(why: impl Into<BoxError>) -> io::Error {

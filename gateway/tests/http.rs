@@ -1,7 +1,7 @@
 //! Requests to the stub peer and answers to the uploader: what is taken and what is not.
 #![allow(clippy::unwrap_used)]
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, BufReader, ErrorKind, Read};
 
 use gateway::demo::peer::{Request, read_request};
 use gateway::http::{read_head, status};
@@ -41,7 +41,7 @@ fn a_request_comes_in_whatever_pieces() {
         "POST /lines HTTP/1.1\r\nhost: a:1\r\nContent-Length: 11\r\n\r\na 1 t 21.5\n and more";
     let bytes = text.as_bytes();
     for size in [1, 2, 3, 7, text.len()] {
-        let request = read_request(&mut Pieces { bytes, size }).unwrap();
+        let request = read_request(&mut BufReader::new(Pieces { bytes, size })).unwrap();
         assert_eq!((&*request.method, &*request.path), ("POST", "/lines"));
         assert_eq!(request.body, b"a 1 t 21.5\n");
     }
@@ -76,7 +76,7 @@ fn a_head_of_the_greatest_length_is_taken_and_a_longer_one_is_not() {
         let text = format!("{begin}{filling}\r\n\r\n");
         let bytes = text.as_bytes();
         for size in [1, 100, HEAD_MAX] {
-            let head = read_head(&mut Pieces { bytes, size });
+            let head = read_head(&mut BufReader::new(Pieces { bytes, size }));
             assert_eq!(head.is_ok(), fits, "{length} in pieces of {size}");
         }
     }

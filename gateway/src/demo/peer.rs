@@ -2,7 +2,7 @@
 //! has had already.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 
@@ -50,7 +50,7 @@ pub fn service(address: &str) -> Listener {
     let received = Arc::new(Mutex::new(Received::default()));
     Listener::tcp(address, move |mut stream, _ctx| {
         patient(&stream)?;
-        let request = read_request(&mut stream)?;
+        let request = read_request(&mut BufReader::new(&stream))?;
         let (status, body) = match (request.method.as_str(), request.path.as_str()) {
             ("POST", "/lines") if lock(&received).take(&request.body) => ("200 OK", String::new()),
             ("POST", "/lines") => ("400 Bad Request", "a line is malformed\n".to_owned()),
@@ -77,8 +77,8 @@ pub struct Request {
 ///
 /// # Errors
 /// It is none, or too long, or does not come.
-pub fn read_request(stream: &mut impl Read) -> io::Result<Request> {
-    let (head, mut body) = read_head(stream)?;
+pub fn read_request(stream: &mut impl BufRead) -> io::Result<Request> {
+    let head = read_head(stream)?;
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut request = httparse::Request::new(&mut fields);
     // It may take a line feed for the end of a line, and so see the end of the head before we did.
@@ -87,10 +87,8 @@ pub fn read_request(stream: &mut impl Read) -> io::Result<Request> {
     }
     let method = request.method.unwrap_or_default().to_owned();
     let path = request.path.unwrap_or_default().to_owned();
-    let length = body_length(request.headers)?;
-    let begun = body.len().min(length);
-    body.resize(length, 0);
-    stream.read_exact(&mut body[begun..])?;
+    let mut body = vec![0; body_length(request.headers)?];
+    stream.read_exact(&mut body)?;
     Ok(Request { method, path, body })
 }
 
