@@ -36,10 +36,24 @@ fn hangup_that_nobody_asked_for_acts_as_by_default() {
     if is_child(NAME) {
         return run(Supervisor::builder("app").on_signal(SIGUSR1, |_| {}));
     }
-    let process = started(NAME);
+    let mut process = started(NAME);
     process.signal("HUP");
+    if is_ignored(SIGHUP) {
+        // Under nohup that is the default, which is handed down.
+        process.signal("TERM");
+        process.wait_line("run is Ok");
+        return;
+    }
     let ended = process.end();
     assert_eq!(ended.status.signal(), Some(SIGHUP), "{}", ended.status);
+}
+
+/// Whether this process ignores a signal, and with it those that it starts.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
 #[test]
