@@ -10,10 +10,10 @@ mod load;
 
 use std::process::ExitCode;
 
-use load::flaky::{self, Flaky, How};
+use load::flaky::{Flaky, How};
 use load::pairs::Pairs;
 use load::rounds::{Rounds, Verdicts};
-use load::{bare, crowd, tree};
+use load::{bare, crowd, growth, tree};
 
 const ROUNDS: usize = 15;
 
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         w6(&mut verdicts);
     }
     if wants("growth") {
-        growth(&mut verdicts);
+        growth::compare(&mut verdicts, &[10, 100, 1_000, 10_000]);
     }
     verdicts.exit_code()
 }
@@ -177,55 +177,4 @@ fn w6(verdicts: &mut Verdicts) {
         rounds.ratio("stop", "join"),
         2.0,
     );
-}
-
-/// What costs what at how many services.
-fn growth(verdicts: &mut Verdicts) {
-    const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
-    const N: u64 = 500;
-    let mut rounds = Rounds::default();
-    let crowds: Vec<_> = SIZES
-        .iter()
-        .map(|&size| {
-            let pairs = Pairs::new(size);
-            let failing = flaky::add(pairs.supervisor(), "flaky", How::Error);
-            (size, pairs, failing)
-        })
-        .collect();
-    for _ in 0..ROUNDS {
-        for (size, pairs, (go, took)) in &crowds {
-            let (adding, removing) = pairs.apart(N);
-            rounds.add_time(&format!("add {size}"), adding, N);
-            rounds.add_time(&format!("remove {size}"), removing, N);
-            go.send(N).unwrap();
-            rounds.add_time(&format!("failure {size}"), took.recv().unwrap(), N);
-            let reports = (20_000 / size).max(10);
-            // The first one after other work finds nothing in the caches, at any size; where few
-            // reports make a round it would be a good part of it.
-            std::hint::black_box(pairs.supervisor().report());
-            let begun = std::time::Instant::now();
-            for _ in 0..reports {
-                std::hint::black_box(pairs.supervisor().report());
-            }
-            let entries = (reports * (size + 1)) as u64;
-            rounds.add_time(&format!("report entry {size}"), begun.elapsed(), entries);
-        }
-    }
-    for what in ["add", "remove", "failure", "report entry"] {
-        let first = format!("{what} {}", SIZES[0]);
-        let values: Vec<String> = SIZES
-            .iter()
-            .map(|size| format!("{:.2}", rounds.median(&format!("{what} {size}"))))
-            .collect();
-        let worst = SIZES
-            .iter()
-            .map(|size| rounds.ratio(&format!("{what} {size}"), &first))
-            .fold(0.0, f64::max);
-        verdicts.at_most(
-            &format!("growth: {what} at 10, 100, 1,000, 10,000"),
-            &format!("{} us", values.join(", ")),
-            worst,
-            1.3,
-        );
-    }
 }

@@ -1,4 +1,5 @@
-//! W3, W5, graphs and the soak run: each in a process of its own, which is this program again.
+//! W3, W5, growth, graphs and the soak run: all but growth in a process of its own, which is this program
+//! again.
 //!
 //! `cargo bench --bench scale [-- NAME..]` prints one line per figure; with
 //! `BACKSTAY_BENCH_STRICT=1` a missed target fails.
@@ -15,7 +16,7 @@ use backstay::{StopOrder, Supervisor};
 use load::chains::Chains;
 use load::flaky::{Flaky, How};
 use load::rounds::{Rounds, Verdicts};
-use load::{PATIENCE, bare, crowd, procfs};
+use load::{PATIENCE, bare, crowd, growth, procfs};
 
 /// Says which case a child process is to run.
 const CASE: &str = "BACKSTAY_BENCH_CASE";
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
     }
     if wants("full") {
         full(&mut verdicts);
+    }
+    if wants("growth") {
+        // As many as there is room for.
+        growth::compare(&mut verdicts, &[10, 16_000]);
     }
     if wants("graph") {
         graph(&mut verdicts);
@@ -149,6 +154,7 @@ fn bare_threads() {
 
 fn services(order: StopOrder) {
     let supervisor = Supervisor::builder("many")
+        .strategy(load::strategy())
         .stop_order(order)
         .build()
         .unwrap();

@@ -79,7 +79,7 @@ fn growth(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("growth at {size}"));
         group.bench_function("add", |b| b.iter_custom(|n| pairs.apart(n).0));
         group.bench_function("remove", |b| b.iter_custom(|n| pairs.apart(n).1));
-        let (go, took) = flaky::add(pairs.supervisor(), "flaky", How::Error);
+        let (go, took) = flaky::add(pairs.supervisor(), How::Error, |spec| spec);
         group.bench_function("failure", |b| {
             b.iter_custom(|n| {
                 go.send(n).unwrap();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use backstay::crossbeam_channel::{Receiver, Sender, bounded, select};
-use backstay::{Context, Limit, ServiceResult, Supervisor};
+use backstay::{Context, Limit, ServiceResult, Spec, Supervisor};
 use parking_lot::Mutex;
 
 use super::{bare, unlimited};
@@ -29,14 +29,15 @@ impl Flaky {
 
     /// Under a limit that is never reached: its supervisor decides every restart.
     pub fn counted(how: How) -> Flaky {
-        let limit = Limit::decay(f64::MAX, Duration::from_secs(30));
-        let supervisor = Supervisor::builder("flaky").limit(limit).quiet_panics();
+        let supervisor = Supervisor::builder("flaky")
+            .limit(out_of_reach())
+            .quiet_panics();
         Flaky::under(how, supervisor.build().unwrap())
     }
 
     fn under(how: How, supervisor: Supervisor) -> Flaky {
         bare::install_hook();
-        let (go, took) = add(&supervisor, "service", how);
+        let (go, took) = add(&supervisor, how, |spec| spec);
         supervisor.start().unwrap();
         Flaky {
             supervisor,
@@ -58,8 +59,17 @@ impl Drop for Flaky {
     }
 }
 
+/// A limit that counts, and is never reached.
+pub fn out_of_reach() -> Limit {
+    Limit::decay(f64::MAX, Duration::from_secs(30))
+}
+
 /// Adds such a service. It fails as often as a number sent says, then tells how long that took.
-pub fn add(supervisor: &Supervisor, name: &str, how: How) -> (Sender<u64>, Receiver<Duration>) {
+pub fn add(
+    supervisor: &Supervisor,
+    how: How,
+    with: impl FnOnce(Spec) -> Spec,
+) -> (Sender<u64>, Receiver<Duration>) {
     let (go, orders) = bounded::<u64>(1);
     let (done, took) = bounded(1);
     let left = AtomicU64::new(0);
@@ -82,6 +92,7 @@ pub fn add(supervisor: &Supervisor, name: &str, how: How) -> (Sender<u64>, Recei
             How::Error => Err("a service fails".into()),
         }
     };
-    supervisor.add(name, service).unwrap();
+    let name = format!("flaky{}", supervisor.report().services().len());
+    supervisor.add_spec(with(Spec::new(name, service))).unwrap();
     (go, took)
 }

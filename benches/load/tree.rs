@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use backstay::Supervisor;
 
-use super::PATIENCE;
+use super::{PATIENCE, strategy};
 
 /// One, ten, a hundred and a thousand.
 pub const SUPERVISORS: usize = 1_111;
@@ -12,7 +12,8 @@ pub const SUPERVISORS: usize = 1_111;
 const BELOW_EACH: usize = 10;
 
 fn tree(name: &str, levels: usize) -> Supervisor {
-    let supervisor = Supervisor::new(name);
+    let builder = Supervisor::builder(name).strategy(strategy());
+    let supervisor = builder.build().unwrap();
     if levels > 0 {
         for i in 0..BELOW_EACH {
             let name = format!("s{i}");
