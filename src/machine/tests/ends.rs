@@ -2,12 +2,12 @@
 //! supervisor, a restart of several, what runs below it.
 
 use super::graph::{needy, provider, providing};
-use super::harness::{HOUR, Stops, World, config, end, policy, secs};
+use super::harness::{HOUR, Stops, World, config, end, pause, policy, secs};
 use crate::event::Next;
 use crate::exit::Exit;
 use crate::failure::FailureKind;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, Verdict};
-use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
+use crate::machine::policy::{Backoff, Limit, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
 
@@ -253,13 +253,9 @@ fn service_that_misses_an_input_while_the_supervisor_stops_is_stopped() {
 
 /// It was late, which was too often for its own limit, and then it didn't stop in time.
 fn abandoned_in_its_own_pause() -> World {
-    let pause = Exceeded::Pause {
-        time: secs(20),
-        jitter: 0.0,
-    };
     let late = Policy {
         ready_timeout: Some(secs(1)),
-        limit: Some(Limit::decay(1.0, HOUR).then(pause)),
+        limit: Some(Limit::decay(1.0, HOUR).then(pause(secs(20)))),
         ..policy()
     };
     let mut w = alone(late);

@@ -1,18 +1,11 @@
 //! Holes that were found where services provide for each other, each as its shortest story.
 
 use super::graph::{assert_incarnations, linked, needy, provider, providing};
-use super::harness::{HOUR, Stops, World, config, policy, secs};
+use super::harness::{HOUR, Stops, World, config, pausing, policy, secs};
 use crate::exit::Exit;
 use crate::machine::message::{Command, Config, Input, Outcome, Policy, Verdict};
-use crate::machine::policy::{AutoShutdown, Backoff, Exceeded, Limit, Restart};
+use crate::machine::policy::{AutoShutdown, Backoff, Limit, Restart};
 use crate::report::State;
-
-fn pausing() -> Limit {
-    Limit::window(0, HOUR).then(Exceeded::Pause {
-        time: secs(15),
-        jitter: 0.0,
-    })
-}
 
 fn grouped(policy: Policy) -> Policy {
     Policy {
@@ -103,11 +96,7 @@ fn significant_provider_whose_supervisor_failed_is_an_end_of_its_own() {
 
 #[test]
 fn provider_that_is_late_and_causes_a_pause_starts_after_it() {
-    let paused = Config {
-        limit: pausing(),
-        ..config()
-    };
-    let mut w = provides_only_k(paused, never_ready(policy()));
+    let mut w = provides_only_k(pausing(), never_ready(policy()));
     w.clear_log();
     w.at(secs(16));
     assert_eq!(w.asked(), [(secs(1), "c"), (secs(2), "p")]);
@@ -117,7 +106,7 @@ fn provider_that_is_late_and_causes_a_pause_starts_after_it() {
 #[test]
 fn provider_that_is_late_and_pauses_by_itself_starts_after_that() {
     let p = never_ready(Policy {
-        limit: Some(pausing()),
+        limit: Some(pausing().limit),
         ..policy()
     });
     let mut w = provides_only_k(config(), p);

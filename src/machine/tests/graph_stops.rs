@@ -2,10 +2,10 @@
 
 use super::exhaustive::keys::hold;
 use super::graph::{assert_incarnations, delayed, linked, needy, provider, providing, wanting};
-use super::harness::{HOUR, Stops, World, config, policy, secs};
+use super::harness::{Stops, World, config, pausing, policy, secs};
 use crate::exit::Exit;
 use crate::machine::message::{Cause, Config, Input, Outcome, Policy};
-use crate::machine::policy::{Exceeded, Limit, StopOrder};
+use crate::machine::policy::StopOrder;
 use crate::machine::strategy::Strategy;
 use crate::report::State;
 
@@ -99,19 +99,12 @@ fn user_removed_while_it_stops_still_holds_its_provider() {
 
 #[test]
 fn pause_defers_the_users_restart() {
-    let pausing = Config {
-        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
-            time: secs(15),
-            jitter: 0.0,
-        }),
-        ..config()
-    };
     let services = [
         ("p", provider(policy())),
         ("c", needy(policy())),
         ("x", policy()),
     ];
-    let mut w = providing(pausing, &services);
+    let mut w = providing(pausing(), &services);
     w.clear_log();
     w.fails("x");
     w.provides("p", "k");
@@ -123,15 +116,8 @@ fn pause_defers_the_users_restart() {
 
 #[test]
 fn provider_that_fails_in_a_pause_keeps_its_users_until_it_is_over() {
-    let pausing = Config {
-        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
-            time: secs(15),
-            jitter: 0.0,
-        }),
-        ..config()
-    };
     let services = [("p", provider(policy())), ("c", needy(policy()))];
-    let mut w = providing(pausing, &services);
+    let mut w = providing(pausing(), &services);
     w.clear_log();
     w.fails("p");
     assert_eq!((w.asked(), w.view("c").state), (vec![], State::Running));
@@ -412,19 +398,12 @@ fn user_waits_the_bounce_delay_also_in_a_restart_by_hand() {
 
 #[test]
 fn user_restarts_with_its_provider_by_hand_also_in_a_pause() {
-    let pausing = Config {
-        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
-            time: secs(15),
-            jitter: 0.0,
-        }),
-        ..config()
-    };
     let services = [
         ("p", provider(policy())),
         ("c", wanting(policy())),
         ("x", policy()),
     ];
-    let mut w = providing(pausing, &services);
+    let mut w = providing(pausing(), &services);
     w.provides_at_start = false;
     w.fails("x");
     w.clear_log();
@@ -470,19 +449,12 @@ fn services_added_together_are_placed_after_their_providers_only() {
 
 #[test]
 fn stop_in_a_pause_leaves_no_change_to_be_looked_after() {
-    let pausing = Config {
-        limit: Limit::window(0, HOUR).then(Exceeded::Pause {
-            time: secs(15),
-            jitter: 0.0,
-        }),
-        ..config()
-    };
     let services = [
         ("p", provider(policy())),
         ("c", wanting(policy())),
         ("x", policy()),
     ];
-    let mut w = providing(pausing, &services);
+    let mut w = providing(pausing(), &services);
     w.fails("x");
     w.provides("p", "k");
     w.shutdown();

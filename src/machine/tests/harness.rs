@@ -8,7 +8,7 @@ use crate::exit::Exit;
 use crate::id::ChildId;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, View};
 use crate::machine::policy::{
-    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Limit, PanicPolicy, Restart, StopOrder,
+    AutoShutdown, Backoff, DEFAULT_STOP_TIMEOUT, Exceeded, Limit, PanicPolicy, Restart, StopOrder,
 };
 use crate::machine::strategy::Strategy;
 use crate::machine::{Machine, Moment};
@@ -34,6 +34,19 @@ pub(super) fn config() -> Config {
         services_max: usize::MAX,
         bounce_delay: Duration::ZERO,
         seed: 1,
+    }
+}
+
+/// A pause of exactly that long.
+pub(super) fn pause(time: Duration) -> Exceeded {
+    Exceeded::Pause { time, jitter: 0.0 }
+}
+
+/// The first failure is too many: 15 s.
+pub(super) fn pausing() -> Config {
+    Config {
+        limit: Limit::window(0, HOUR).then(pause(secs(15))),
+        ..config()
     }
 }
 

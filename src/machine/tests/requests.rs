@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use super::harness::{Stops, World, config, policy, secs};
+use super::harness::{Stops, World, config, pausing, policy, secs};
 use crate::exit::Exit;
 use crate::machine::SUPERVISE_GRACE;
-use crate::machine::message::{Cause, Command, Config, End, Input, Outcome, Policy};
-use crate::machine::policy::{Backoff, Exceeded, Limit, Restart};
+use crate::machine::message::{Cause, Command, End, Input, Outcome, Policy};
+use crate::machine::policy::{Backoff, Restart};
 use crate::report::State;
 
 fn delayed(delay: u64) -> Policy {
@@ -131,13 +131,8 @@ fn the_last_of_several_requests_counts() {
 
 #[test]
 fn a_service_is_started_by_hand_also_in_a_pause() {
-    let pause = Exceeded::Pause {
-        time: secs(15),
-        jitter: 0.0,
-    };
-    let limit = Limit::decay(0.0, secs(30)).then(pause);
     let services = [("a", policy()), ("b", policy()), ("c", policy())];
-    let mut w = World::running(Config { limit, ..config() }, &services);
+    let mut w = World::running(pausing(), &services);
     ["a", "b"].iter().for_each(|name| w.fails(name));
     w.at(secs(3));
     w.clear_log();
@@ -354,12 +349,7 @@ fn a_supervisor_with_stragglers_starts_when_they_have_ended() {
 
 #[test]
 fn restart_service_does_not_wait_for_a_pause() {
-    let pause = Exceeded::Pause {
-        time: secs(15),
-        jitter: 0.0,
-    };
-    let limit = Limit::decay(0.0, secs(30)).then(pause);
-    let mut w = World::running(Config { limit, ..config() }, &[("a", policy())]);
+    let mut w = World::running(pausing(), &[("a", policy())]);
     w.fails("a");
     w.at(secs(3));
     w.restart_service("a");

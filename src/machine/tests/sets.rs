@@ -197,8 +197,8 @@ fn set_restart_waits_for_the_delay_of_who_has_failed_already() {
     assert_started(&w, secs(10), &["a", "b"]);
 }
 
-#[test]
-fn two_groups_restart_beside_each_other() {
+/// `a` and `b`, `c` and `d`.
+fn two_groups() -> World {
     let of = |group: &'static str| Policy {
         group: Some(group.into()),
         ..policy()
@@ -209,7 +209,12 @@ fn two_groups_restart_beside_each_other() {
         ("c", of("h")),
         ("d", of("h")),
     ];
-    let mut w = World::running(config(), &services);
+    World::running(config(), &services)
+}
+
+#[test]
+fn two_groups_restart_beside_each_other() {
+    let mut w = two_groups();
     w.stops("b", Stops::After(secs(2), Outcome::Ok));
     w.stops("d", Stops::After(secs(1), Outcome::Ok));
     w.clear_log();
@@ -250,17 +255,7 @@ fn member_that_is_stopped_for_good_holds_the_others_no_longer() {
 
 #[test]
 fn groups_that_restart_at_the_same_time_have_their_own_barriers() {
-    let of = |group: &'static str| Policy {
-        group: Some(group.into()),
-        ..policy()
-    };
-    let services = [
-        ("a", of("g")),
-        ("b", of("g")),
-        ("c", of("h")),
-        ("d", of("h")),
-    ];
-    let mut w = World::running(config(), &services);
+    let mut w = two_groups();
     w.stops(
         "b",
         Stops::After(secs(1), Outcome::Exit(Exit::DoNotRestart)),

@@ -1,26 +1,16 @@
 //! What is published of services and of their supervisor.
 
 use super::graph::{linked, needy, provider, providing, wanting};
-use super::harness::{HOUR, Stops, World, config, end, policy, secs};
+use super::harness::{Stops, World, config, end, pausing, policy, secs};
 use crate::exit::Exit;
 use crate::machine::message::{Config, Input, Outcome, Policy, WaitsFor};
-use crate::machine::policy::{Backoff, Exceeded, Limit};
+use crate::machine::policy::Backoff;
 use crate::machine::strategy::Strategy;
 
 /// What it waits for, and whether it is missing.
 fn waits(w: &World, name: &str) -> (Option<WaitsFor>, bool) {
     let view = w.view(name);
     (view.waiting_for, view.missing)
-}
-
-fn pausing() -> Config {
-    Config {
-        limit: Limit::decay(0.0, HOUR).then(Exceeded::Pause {
-            time: secs(15),
-            jitter: 0.0,
-        }),
-        ..config()
-    }
 }
 
 #[test]
