@@ -99,6 +99,7 @@ impl fmt::Display for State {
 pub struct Report {
     pub(crate) path: Arc<str>,
     pub(crate) state: State,
+    pub(crate) in_state: Duration,
     pub(crate) services: Vec<ServiceReport>,
 }
 
@@ -169,6 +170,12 @@ impl Report {
         self.state
     }
 
+    /// How long the supervisor has been in this state.
+    #[must_use]
+    pub fn in_state(&self) -> Duration {
+        self.in_state
+    }
+
     /// Its services, in order of adding.
     #[must_use]
     pub fn services(&self) -> &[ServiceReport] {
@@ -223,7 +230,7 @@ impl ServiceReport {
         self.in_state
     }
 
-    /// In backoff: how long until its next start.
+    /// In backoff or paused: how long until its next start.
     #[must_use]
     pub fn next_start(&self) -> Option<Duration> {
         self.next_start

@@ -340,10 +340,12 @@ impl Supervisor {
     pub fn report(&self) -> Report {
         let path: Arc<str> = Arc::from(self.path());
         let now = clock::now();
-        let (state, services) = report_below(&self.core, &path, now);
+        let (state, since) = self.core.board.state_since();
+        let services = report_below(&self.core, &path, now);
         Report {
             path,
             state,
+            in_state: now.saturating_duration_since(since),
             services: services.into_vec(),
         }
     }

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
 use crate::id::ChildId;
 use crate::link::cell::ServiceCell;
+use crate::link::clock;
 use crate::link::life::Wake;
 use crate::report::{End, State};
 use crate::supervisor::Supervisor;
@@ -42,6 +44,7 @@ pub(crate) struct Pulse {
 
 struct BoardData {
     state: State,
+    since: Instant,
     entries: BTreeMap<ChildId, Entry>,
     /// Those of them that are supervisors or run one.
     nested: BTreeSet<ChildId>,
@@ -79,6 +82,7 @@ impl Board {
         Board {
             data: Mutex::new(BoardData {
                 state: State::Waiting,
+                since: clock::now(),
                 entries: BTreeMap::new(),
                 nested: BTreeSet::new(),
                 names: HashMap::new(),
@@ -214,6 +218,9 @@ impl Board {
     pub(crate) fn set_state(&self, state: State, missing: usize) -> bool {
         let mut data = self.data.lock();
         let news = data.state != state || (data.missing == 0) != (missing == 0);
+        if data.state != state {
+            data.since = clock::now();
+        }
         data.state = state;
         data.missing = missing;
         news
@@ -243,6 +250,12 @@ impl Board {
     /// A new run: what ended early in the one before counts no longer.
     pub(crate) fn forget_early_ends(&self) {
         self.data.lock().early_ends.clear();
+    }
+
+    /// What the supervisor as a whole is doing, and since when.
+    pub(crate) fn state_since(&self) -> (State, Instant) {
+        let data = self.data.lock();
+        (data.state, data.since)
     }
 
     /// What `wait_ready` has to know of this supervisor itself.
@@ -295,7 +308,7 @@ impl Board {
     pub(crate) fn wait_pulse(
         &self,
         seen: Pulse,
-        deadline: Option<std::time::Instant>,
+        deadline: Option<Instant>,
         give_up: impl Fn() -> bool,
     ) -> bool {
         let mut pulse = self.pulse.lock();

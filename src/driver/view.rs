@@ -11,16 +11,11 @@ use crate::machine::message::WaitsFor;
 use crate::report::{ServiceReport, State};
 
 /// A supervisor's state, and its services with all that is below them.
-pub(crate) fn report_below(
-    core: &Arc<Core>,
-    path: &str,
-    now: Instant,
-) -> (State, Box<[ServiceReport]>) {
-    let state = core.board.state();
+pub(crate) fn report_below(core: &Arc<Core>, path: &str, now: Instant) -> Box<[ServiceReport]> {
     let mut services = Vec::with_capacity(core.board.len());
     core.board
         .each(|entry| services.push(report_entry(core, entry, path, now)));
-    (state, services.into())
+    services.into()
 }
 
 fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> ServiceReport {
@@ -30,7 +25,7 @@ fn report_entry(core: &Arc<Core>, entry: &Entry, above: &str, now: Instant) -> S
         .map(|_| reason(core, above, &entry.cell, &data));
     let place = entry.cell.place_below(above);
     let services = match &entry.nested {
-        Some(nested) => report_below(nested.core(), &place.path, now).1,
+        Some(nested) => report_below(nested.core(), &place.path, now),
         None => Box::default(),
     };
     ServiceReport {

@@ -41,6 +41,7 @@ use wave::{Wave, WaveId};
 
 use crate::error::{Error, ErrorKind};
 use crate::id::{ChildId, ChildMap};
+use crate::report::State;
 
 /// How much longer than its deadline a service is waited for that runs a supervisor below itself:
 /// so that one can say who hangs, and the service doesn't hang with it.
@@ -244,7 +245,12 @@ impl Machine {
     }
 
     pub(crate) fn view(&self, id: ChildId) -> Option<View> {
-        self.children.get(&id).map(|c| c.view())
+        let mut view = self.children.get(&id)?.view();
+        if view.state == State::Paused {
+            // By the supervisor's pause, unless it is one of its own.
+            view.next_start = view.next_start.or(self.paused_until);
+        }
+        Some(view)
     }
 
     /// How many services are expected to be up and aren't.

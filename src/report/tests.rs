@@ -30,6 +30,7 @@ fn app(services: Vec<ServiceReport>) -> Report {
     Report {
         path: Arc::from("app"),
         state: State::Running,
+        in_state: Duration::from_secs(3),
         services,
     }
 }

@@ -14,7 +14,13 @@ impl fmt::Display for Report {
     /// A line a service: tree, path, state, since when, and what is worth knowing. Line breaks in a message or
     /// a status are `; `.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.path, self.state)?;
+        write!(
+            f,
+            "{} ({}) for {}",
+            self.path,
+            self.state,
+            short(self.in_state)
+        )?;
         branches(f, &self.services, "")
     }
 }

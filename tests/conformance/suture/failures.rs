@@ -170,6 +170,15 @@ fn zero_threshold_means_zero() {
         assert_eq!(told.next, Next::Queued);
         events.wait("app", "paused");
         assert_eq!(state(&app, "app.a"), State::Paused);
+        let report = app.report();
+        let next = report.find("app.a").unwrap().next_start().unwrap();
+        assert!(
+            secs(1) < next && next <= secs(23),
+            "{next:?} of a pause of 15 s and up to half of that more"
+        );
+        let text = report.to_string();
+        assert!(text.starts_with("app (paused) for "), "{text}");
+        assert!(text.contains(", next start in "), "{text}");
         app.stop();
         assert_eq!(events.count("app.a", "started"), 1);
     }
