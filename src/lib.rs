@@ -62,7 +62,7 @@
 //! |---|---|---|---|
 //! | answers `Ok(())` | a failure: "returned unexpectedly" | done | done and removed |
 //! | answers an error, or panics | restarted | restarted | removed |
-//! | answers an [`Exit`] | what it says | what it says | what it says |
+//! | answers an [`Exit`] | what it says | what it says | what it says, but [`Bounce`](Exit::Bounce): removed |
 //! | after it was asked to stop | stopped, whatever it answers | the same | the same |
 //!
 //! A supervisor that is running takes further services, and gives them back:

@@ -7,8 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use backstay::{
-    Backoff, Context, ErrorKind, Key, STOP_THREADS_MAX, Spec, State, StopCause, Supervisor,
-    service_fn,
+    Backoff, Context, End, ErrorKind, Key, Restart, STOP_THREADS_MAX, Spec, State, StopCause,
+    Supervisor, service_fn,
 };
 use common::{
     Gate, HOUR, PATIENCE, Recorder, ms, obedient, slow_to_stop, unlimited, wait_for, wait_state,
@@ -277,4 +277,20 @@ fn panic_of_a_replaced_value_is_told() {
     assert!(app.stop().is_empty());
     // The last one, when the incarnation has ended.
     events.wait_nth("app.p", "hook panicked", 2);
+}
+
+#[test]
+fn what_runs_once_waits_for_what_it_misses() {
+    let app = unlimited("app");
+    let job = Spec::new("job", |ctx: &Context| {
+        assert_eq!(*ctx.get(&K)?, 7);
+        Ok(())
+    });
+    let job = app.add_spec(job.wants(&K).restart(Restart::Never)).unwrap();
+    app.start().unwrap();
+    wait_state(&app, "app.job", State::Waiting);
+    app.add_spec(Spec::new("p", provides).provides(&K)).unwrap();
+    let end = app.wait_service(job, PATIENCE).unwrap();
+    assert!(matches!(end, End::Removed { failure: None }), "{end:?}");
+    assert!(app.stop().is_empty());
 }

@@ -13,6 +13,7 @@ use super::thread::Order;
 use super::view::reason;
 use crate::context::Incarnation;
 use crate::event::{EventKind, StopCause};
+use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::link::fact::{HookKind, HookTicket};
 use crate::link::life::{Handout, Stop};
@@ -70,17 +71,28 @@ impl Run {
             Command::EndedEarly { .. } => {}
             Command::Blame { id, verdict } => {
                 self.log_end(self.cause_of_end(id, verdict));
-                let failure = self
-                    .engine
-                    .slots
-                    .get(&id)
-                    .and_then(|s| s.last_failure.clone());
+                let mourned = self.mourned.take_if(|(mourned, _)| *mourned == id);
+                let failure = match mourned {
+                    Some((_, failure)) => Some(failure),
+                    None => self.last_failure_of(id),
+                };
                 self.blamed = Some((verdict, failure));
+            }
+            Command::Mourn { id } => {
+                let failure = self.last_failure_of(id);
+                let old = std::mem::replace(&mut self.mourned, failure.map(|f| (id, f)));
+                self.forgotten
+                    .failures
+                    .extend(old.map(|(_, failure)| failure));
             }
             Command::Candidate { id } => self.note_candidate(id),
             Command::Abort { id } => self.abort(id),
             Command::Finish => self.finished = true,
         }
+    }
+
+    fn last_failure_of(&self, id: ChildId) -> Option<Failure> {
+        self.engine.slots.get(&id)?.last_failure.clone()
     }
 
     fn stop(&mut self, id: ChildId, number: u64, cause: Cause, deadline: Moment, discard: bool) {

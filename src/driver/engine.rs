@@ -272,6 +272,7 @@ impl Engine {
                 | Command::Hasten { .. }
                 | Command::Abandon { .. }
                 | Command::Blame { .. }
+                | Command::Mourn { .. }
                 | Command::Candidate { .. }
                 | Command::Abort { .. }
                 | Command::Finish => {}

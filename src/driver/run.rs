@@ -68,6 +68,8 @@ pub(super) struct Run {
     pub(super) left_behind: Vec<(ChildId, u64, Unstopped)>,
     pub(super) stop_cause: StopCause,
     pub(super) blamed: Option<(Verdict, Option<Failure>)>,
+    /// Of a significant service that is over, while others of them go on.
+    pub(super) mourned: Option<(ChildId, Failure)>,
     /// Failures that would have ended it as well; see `rank_failures`.
     pub(super) candidates: Vec<Failure>,
     /// What is left of removed services; see [`Run::bury`].
@@ -163,6 +165,7 @@ impl Run {
             left_behind: Vec::new(),
             stop_cause: StopCause::Ordered,
             blamed: None,
+            mourned: None,
             candidates: Vec::new(),
             forgotten: Remains::default(),
             has_begun: false,
@@ -182,6 +185,8 @@ impl Run {
         });
         let broken = panic::catch(false, || self.turns()).err();
         drop(watch);
+        let mourned = self.mourned.take().map(|(_, failure)| failure);
+        self.forgotten.failures.extend(mourned);
         let result = match broken {
             None => {
                 self.choose_failure();

@@ -64,12 +64,16 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
         (Outcome::Exit(Exit::Uninstall), Restart::Always | Restart::OnFailure | Restart::Never) => {
             Directive::Uninstall
         }
-        (Outcome::Exit(Exit::Missing), Restart::Always | Restart::OnFailure) => Directive::Park,
+        // Nothing was done yet, so also what runs once waits for what it needs.
+        (
+            Outcome::Exit(Exit::Missing) | Outcome::NoInput,
+            Restart::Always | Restart::OnFailure | Restart::Never,
+        ) => Directive::Park,
         (Outcome::Exit(Exit::Bounce), Restart::Always | Restart::OnFailure) => Directive::Bounce,
         (Outcome::Exit(Exit::DoNotRestart), Restart::Always | Restart::OnFailure) => {
             Directive::Done { told: true }
         }
-        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce | Exit::Missing), Restart::Never) => {
+        (Outcome::Exit(Exit::DoNotRestart | Exit::Bounce), Restart::Never) => {
             Directive::Leave(None)
         }
         (Outcome::Ok, Restart::Always) => Directive::Restart(FailureKind::Returned),
@@ -87,9 +91,5 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
             Directive::Restart(FailureKind::Spawn)
         }
         (Outcome::NoThread, Restart::Never) => Directive::Leave(Some(FailureKind::Spawn)),
-        // Nothing of it has happened yet.
-        (Outcome::NoInput, Restart::Always | Restart::OnFailure | Restart::Never) => {
-            Directive::Park
-        }
     }
 }

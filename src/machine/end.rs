@@ -252,6 +252,10 @@ impl Machine {
                 self.announce(id, Note::Done, out);
                 (Fate::Remove, Some(Over::Well))
             }
+            // What a panic means holds for who starts never again, too.
+            Directive::Leave(Some(kind)) if running && self.panics_upwards(id, kind) => {
+                self.failed(id, kind, foreseen, out)
+            }
             Directive::Leave(Some(kind)) => {
                 self.count_failure(id, kind);
                 self.announce_failed(id, kind, Next::Stays, out);
@@ -446,6 +450,12 @@ impl Machine {
             out,
         );
         Fate::STOPPED
+    }
+
+    fn panics_upwards(&self, id: ChildId, kind: FailureKind) -> bool {
+        let child = self.children.get(&id);
+        kind == FailureKind::Panic
+            && child.is_some_and(|c| c.policy.panic_policy != PanicPolicy::Restart)
     }
 
     fn count_failure(&mut self, id: ChildId, kind: FailureKind) {
@@ -677,15 +687,19 @@ impl Machine {
                 self.counts.significant_active == own + others.filter(|&o| is_active(o)).count()
             }
         };
+        if over == Over::Failed && self.lost.is_none() {
+            self.lost = Some(id);
+            out.push(Command::Mourn { id });
+        }
         if triggers {
-            let verdict = match over {
-                Over::Well => Verdict::AutoShutdown,
-                Over::Failed => Verdict::SignificantFailed,
+            let (verdict, blamed) = match self.lost {
+                None => (Verdict::AutoShutdown, id),
+                Some(first) => (Verdict::SignificantFailed, first),
             };
             self.begin_shutdown(
                 verdict,
                 Cause::AutoShutdown(id),
-                Some(id),
+                Some(blamed),
                 Moment::NEVER,
                 out,
             );

@@ -205,6 +205,11 @@ pub(crate) enum Command {
         id: ChildId,
         verdict: Verdict,
     },
+    /// This service's last failure will be why the supervisor ends, unless that starts it again: it is
+    /// significant, and others of those go on.
+    Mourn {
+        id: ChildId,
+    },
     /// While it ends because of a failure, this service has failed so by itself, too.
     Candidate {
         id: ChildId,

@@ -81,6 +81,8 @@ pub(crate) struct Machine {
     /// Of a stop of all at once: how many use what a service provides, and whom nobody uses any more.
     stop_users: HashMap<ChildId, usize>,
     freed: Vec<ChildId>,
+    /// A significant service that has failed for good while others of them went on; the first one.
+    lost: Option<ChildId>,
     counts: Counts,
     changed: Vec<ChildId>,
 }
@@ -178,6 +180,7 @@ impl Machine {
             stop_by: Moment::NEVER,
             stop_users: HashMap::new(),
             freed: Vec::new(),
+            lost: None,
             counts: Counts::default(),
             changed: Vec::new(),
         }
@@ -453,6 +456,8 @@ impl Machine {
             return;
         };
         debug_assert!(!child.phase.is_alive(), "started while {:?}", child.phase);
+        // It has another try.
+        self.lost = self.lost.filter(|&lost| lost != id);
         child.incarnation += 1;
         child.supervising = false;
         child.starts = child.starts.saturating_add(1);

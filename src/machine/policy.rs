@@ -35,7 +35,7 @@ pub enum StopOrder {
     Parallel,
 }
 
-/// What a panic means.
+/// What a panic means, whatever the restart type of the service.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub enum PanicPolicy {
@@ -57,7 +57,8 @@ pub enum AutoShutdown {
     Never,
     /// When one of them has ended by itself.
     AnySignificant,
-    /// When the last of them has ended by itself.
+    /// When the last of them has ended by itself. If one of them has failed for good and wasn't started
+    /// again since, the supervisor fails with the first such failure.
     AllSignificant,
 }
 

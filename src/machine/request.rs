@@ -72,8 +72,9 @@ impl Machine {
             return;
         };
         match child.phase {
-            // It runs, or starts as soon as those that restart with it have ended.
-            Phase::Running(_) | Phase::Held | Phase::Discarding { .. } => {}
+            // It starts as soon as those that restart with it have ended, whatever delay there is.
+            Phase::Held => self.leave_cohort(id),
+            Phase::Running(_) | Phase::Discarding { .. } => {}
             Phase::Doomed { fate, .. } | Phase::Stopping { fate, .. } => match fate {
                 Fate::Start { .. } | Fate::Stay(_) | Fate::Judge | Fate::Park => {
                     self.change_fate(id, Fate::START_BY_HAND, Cause::RestartWith(id));
@@ -262,6 +263,7 @@ impl Machine {
             Mode::Running | Mode::Stopping(_) => return,
         }
         self.mode = Mode::Running;
+        self.lost = None;
         let ranks: Vec<Rank> = self.order.iter().copied().collect();
         for Rank { id, .. } in ranks {
             self.announce_added(id, out);

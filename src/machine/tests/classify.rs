@@ -48,7 +48,7 @@ const UNASKED: [[Directive; 3]; 10] = {
         /* TerminateTree */ [Terminate,       Terminate,    Terminate],
         /* Bounce        */ [Bounce,          Bounce,       Leave(None)],
         /* Uninstall     */ [Uninstall,       Uninstall,    Uninstall],
-        /* Missing       */ [Park,            Park,         Leave(None)],
+        /* Missing       */ [Park,            Park,         Park],
     ]
 };
 
@@ -66,7 +66,7 @@ const ASKED_FOR_A_RESTART: [[Directive; 3]; 10] = {
         /* TerminateTree */ [Terminate, Terminate, Terminate],
         /* Bounce        */ [AsAsked,   AsAsked,   AsAsked],
         /* Uninstall     */ [Uninstall, Uninstall, Uninstall],
-        /* Missing       */ [Park,      Park,      Leave(None)],
+        /* Missing       */ [Park,      Park,      Park],
     ]
 };
 

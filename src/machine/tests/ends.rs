@@ -7,12 +7,33 @@ use crate::event::Next;
 use crate::exit::Exit;
 use crate::failure::FailureKind;
 use crate::machine::message::{Command, Config, End, Input, Outcome, Policy, Verdict};
-use crate::machine::policy::{Backoff, Limit, Restart};
+use crate::machine::policy::{Backoff, Limit, PanicPolicy, Restart};
 use crate::machine::strategy::Strategy;
 use crate::report::State;
 
 fn alone(policy: Policy) -> World {
     World::running(config(), &[("a", policy)])
+}
+
+#[test]
+fn what_a_panic_means_holds_for_every_restart_type() {
+    for restart in [Restart::Always, Restart::OnFailure, Restart::Never] {
+        let with = |panic_policy| Policy {
+            restart,
+            panic_policy,
+            ..policy()
+        };
+        let services = [("a", with(PanicPolicy::Escalate)), ("b", policy())];
+        let mut w = World::running(config(), &services);
+        w.ends("a", Outcome::Panic);
+        assert_eq!(w.blamed(), [("a", Verdict::Escalated)]);
+        assert_eq!(w.over(), Some(secs(0)));
+
+        let mut w = World::running(config(), &[("a", with(PanicPolicy::Abort))]);
+        w.ends("a", Outcome::Panic);
+        let aborts = |(_, command): &(_, Command)| matches!(command, Command::Abort { .. });
+        assert!(w.log().iter().any(aborts), "{restart:?}");
+    }
 }
 
 #[test]

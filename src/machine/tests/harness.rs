@@ -286,6 +286,7 @@ impl World {
             | Command::AnnounceResume
             | Command::EndedEarly { .. }
             | Command::Blame { .. }
+            | Command::Mourn { .. }
             | Command::Candidate { .. }
             | Command::Abort { .. }
             | Command::Finish => {}

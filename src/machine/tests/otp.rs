@@ -103,6 +103,39 @@ fn all_significant_waits_for_the_last() {
 }
 
 #[test]
+fn all_significant_does_not_forget_who_has_failed() {
+    let s = significant(Restart::Never);
+    let services = [("s1", s.clone()), ("s2", s.clone()), ("s3", s)];
+    for last in [Outcome::Ok, Outcome::Error] {
+        let mut w = World::running(auto(AutoShutdown::AllSignificant), &services);
+        w.ends("s1", Outcome::Ok);
+        w.ends("s2", Outcome::Panic);
+        assert_eq!(w.over(), None);
+        w.ends("s3", last);
+        assert_eq!(w.blamed(), [("s2", Verdict::SignificantFailed)]);
+        assert_eq!(w.over(), Some(secs(0)));
+    }
+}
+
+#[test]
+fn all_significant_forgives_who_is_started_again() {
+    let s = Policy {
+        limit: Some(Limit::budget(0, 0).then(Exceeded::StopService)),
+        ..significant(Restart::OnFailure)
+    };
+    let mut w = World::running(
+        auto(AutoShutdown::AllSignificant),
+        &[("s1", s.clone()), ("s2", s)],
+    );
+    w.fails("s1");
+    assert_eq!(w.view("s1").state, State::GivenUp);
+    w.start_service("s1");
+    w.ends("s1", Outcome::Ok);
+    w.ends("s2", Outcome::Ok);
+    assert_eq!(w.blamed(), [("s2", Verdict::AutoShutdown)]);
+}
+
+#[test]
 fn all_significant_counts_who_is_in_a_delay_or_starts_again() {
     use crate::machine::policy::Backoff;
     let slow = Backoff::fixed(secs(5));

@@ -254,6 +254,24 @@ fn member_that_is_stopped_for_good_holds_the_others_no_longer() {
 }
 
 #[test]
+fn member_that_is_started_by_hand_waits_for_the_barrier_and_no_delay() {
+    let slow = delayed(Backoff::fixed(secs(10)));
+    for order in [World::start_service, World::restart_service] {
+        let services = [("a", slow.clone()), ("b", policy()), ("c", policy())];
+        let mut w = World::running(one_for_all(), &services);
+        w.stops("c", Stops::After(secs(3), Outcome::Ok));
+        w.clear_log();
+        w.fails("a");
+        w.at(secs(1));
+        order(&mut w, "a");
+        assert_eq!(w.starts(), []);
+        w.run_out();
+        let starts = [(secs(3), "a"), (secs(10), "b"), (secs(10), "c")];
+        assert_eq!(w.starts(), starts);
+    }
+}
+
+#[test]
 fn groups_that_restart_at_the_same_time_have_their_own_barriers() {
     let mut w = two_groups();
     w.stops(

@@ -52,6 +52,7 @@ impl World {
             | Command::Forget { .. }
             | Command::EndedEarly { .. }
             | Command::Blame { .. }
+            | Command::Mourn { .. }
             | Command::Candidate { .. }
             | Command::Abort { .. }
             | Command::Finish => None,

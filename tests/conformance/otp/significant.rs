@@ -94,6 +94,22 @@ fn all_significant_waits_for_the_last() {
 }
 
 #[test]
+fn all_significant_ends_with_the_failure_of_any() {
+    let app = root(AutoShutdown::AllSignificant);
+    let mut events = Recorder::of(&app);
+    let (s1, spec1) = significant("s1", Restart::Never);
+    let (s2, spec2) = significant("s2", Restart::Never);
+    app.add_all([spec1, spec2]).unwrap();
+    app.start().unwrap();
+    s1.fail("lost");
+    events.wait("app.s1", "failed");
+    assert_lives(&app);
+    s2.ok();
+    let error = app.wait().unwrap_err();
+    assert_eq!(blame(&error), ("app.s1", "lost"));
+}
+
+#[test]
 fn ordered_end_of_a_significant_service_triggers_nothing() {
     for remove in [false, true] {
         let (app, mut events, _s) = with_two(Restart::OnFailure);

@@ -210,6 +210,7 @@ impl Ours {
             | Command::AnnouncePause(_)
             | Command::AnnounceResume
             | Command::EndedEarly { .. }
+            | Command::Mourn { .. }
             | Command::Candidate { .. }
             | Command::Abort { .. } => {}
         }

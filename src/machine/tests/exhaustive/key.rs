@@ -25,6 +25,7 @@ pub(super) struct Key {
     mode: (u8, Moment, Option<Rank>),
     paused_until: Option<Moment>,
     limiter: Vec<u64>,
+    lost: Option<ChildId>,
     clock_is_still: bool,
     supervisor: (bool, bool, bool),
     services: Vec<(ChildId, Service)>,
@@ -64,6 +65,7 @@ impl Key {
             },
             paused_until: machine.paused_until.map(|at| from_now(machine, at)),
             limiter: probe(&machine.limiter, machine.limit_clock.read(machine.now)),
+            lost: machine.lost,
             clock_is_still: machine.limit_clock.still_since.is_some(),
             supervisor: (monitors.paused, monitors.stopping, monitors.over),
             services: services

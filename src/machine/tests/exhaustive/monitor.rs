@@ -229,7 +229,10 @@ impl Monitors {
             Command::Candidate { .. } => {
                 assert!(self.stopping, "a second reason to end, and no first")
             }
-            Command::Release { .. } | Command::EndedEarly { .. } | Command::Abort { .. } => {}
+            Command::Release { .. }
+            | Command::EndedEarly { .. }
+            | Command::Mourn { .. }
+            | Command::Abort { .. } => {}
         }
     }
 
