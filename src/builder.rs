@@ -149,10 +149,17 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Calls `f` for every event of this supervisor and everything below it: in order, on the
-    /// tree's dispatcher thread, so it may take its time and call everything. What it can't keep up
-    /// with is dropped and counted ([`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX)). May be given
-    /// several times.
+    /// Calls `f` for every event of this supervisor and everything below it: in order, on a thread of
+    /// the tree for its observers, so it may take its time and call everything. May be given several
+    /// times.
+    ///
+    /// While one observer of a tree is busy, none of that tree is called; subscribers and the log go on. What
+    /// they can't keep up with is dropped when [`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX) events
+    /// wait, all but the `ended` of the root. How many were dropped is
+    /// [`Supervisor::dropped_events`], and in the log, a warning in the place of each gap. At the end of the
+    /// tree they get [`EVENT_FLUSH_MAX`](crate::EVENT_FLUSH_MAX) for what waits; after that nobody waits
+    /// for them. Without a thread to be had for them, events are dropped and counted, too, and an error is logged,
+    /// once.
     pub fn on_event(mut self, f: impl Fn(&Event) + Send + Sync + 'static) -> SupervisorBuilder {
         self.observers.push(Box::new(f));
         self
