@@ -313,8 +313,9 @@
 //! * A stop request wins: a service that was asked to stop is not started once more, be it in a
 //!   delay, in a pause, or just starting.
 //! * [`Supervisor::stop`] ends in time, and says who did not.
-//! * User code runs on service threads, stop threads and the dispatcher, never on a supervisor
-//!   thread: none can block supervision.
+//! * User code runs on service threads, stop threads and the threads for observers and the log,
+//!   never on a supervisor thread: none can block supervision. (The exception is a line in the log when
+//!   there is no thread for the log.)
 //! * An idle tree wakes up no thread.
 //! * Before the kernel runs out of memory maps for threads, [`Supervisor::add`] answers
 //!   [`ErrorKind::Full`].

@@ -6,10 +6,11 @@ mod common;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use backstay::{
-    Context, DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, EventKind, Limit, ServiceResult, Supervisor,
+    Context, DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, EventKind, Limit, Service, ServiceResult,
+    Supervisor,
 };
 use common::process::in_own_process;
 use common::watch::quiet;
@@ -20,6 +21,10 @@ struct Kept(Mutex<Vec<(Level, String, String)>>);
 
 static KEPT: Kept = Kept(Mutex::new(Vec::new()));
 
+/// The logger waits for it with each record of the tree of this name.
+static HELD: OnceLock<Gate> = OnceLock::new();
+const HELD_UP: &str = "held";
+
 impl Log for Kept {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
         true
@@ -27,6 +32,9 @@ impl Log for Kept {
 
     fn log(&self, record: &Record<'_>) {
         let (target, text) = (record.target().to_owned(), record.args().to_string());
+        if let Some(held) = HELD.get().filter(|_| target.starts_with(HELD_UP)) {
+            held.wait();
+        }
         self.0.lock().unwrap().push((record.level(), target, text));
     }
 
@@ -51,10 +59,10 @@ fn logged(target: &str, text: &str) -> Vec<String> {
     found.map(|r| r.2.clone()).collect()
 }
 
-/// What the log says was dropped before the observers of this tree.
-fn told_dropped(root: &str) -> u64 {
+/// What the log says that they missed of this tree.
+fn told_dropped(root: &str, who: &str) -> u64 {
     let count = |line: String| line.split(' ').next().unwrap().parse::<u64>().unwrap();
-    let lines = logged(root, "events were dropped: observers");
+    let lines = logged(root, &format!("events were dropped: {who}"));
     lines.into_iter().map(count).sum()
 }
 
@@ -72,19 +80,22 @@ fn flooded(name: &str, release: &Gate) -> (Supervisor, Arc<AtomicU64>, Arc<Mutex
     };
     let app = quiet(name).on_event(observer).build().unwrap();
     let done = Gate::new();
-    let over = done.clone();
-    let service = move |ctx: &Context| -> ServiceResult {
-        if ctx.incarnation() <= FAILURES {
+    app.add("a", fails_then(FAILURES, done.clone())).unwrap();
+    app.start().unwrap();
+    done.wait();
+    (app, seen, last)
+}
+
+/// Fails that often, then opens the gate and goes on.
+fn fails_then(times: u64, over: Gate) -> impl Service {
+    move |ctx: &Context| -> ServiceResult {
+        if ctx.incarnation() <= times {
             return Err("again".into());
         }
         over.open();
         ctx.wait_stop();
         Ok(())
-    };
-    app.add("a", service).unwrap();
-    app.start().unwrap();
-    done.wait();
-    (app, seen, last)
+    }
 }
 
 /// The number of the last event, which is how many there were.
@@ -112,7 +123,7 @@ fn what_is_dropped_is_counted_and_told_when_nothing_follows() {
     });
     let seen = seen.load(Ordering::SeqCst);
     assert_eq!(seen + dropped, number(&last));
-    assert_eq!(told_dropped("flood"), dropped);
+    assert_eq!(told_dropped("flood", "observers were"), dropped);
 }
 
 #[test]
@@ -123,8 +134,34 @@ fn gap_is_told_while_the_tree_goes_on() {
     assert!(app.dropped_events() > 0);
     release.open();
     // No event follows.
-    wait_for("the gap is told", || told_dropped("gap") > 0);
-    assert_eq!(told_dropped("gap"), app.dropped_events());
+    wait_for("the gap is told", || {
+        told_dropped("gap", "observers were") > 0
+    });
+    assert_eq!(told_dropped("gap", "observers were"), app.dropped_events());
+    assert!(app.stop().is_empty());
+}
+
+#[test]
+fn what_the_logger_misses_is_told() {
+    const MORE: u64 = 100;
+    keep_log();
+    let held = HELD.get_or_init(Gate::new);
+    let app = quiet(HELD_UP).build().unwrap();
+    let done = Gate::new();
+    app.add("a", fails_then(FAILURES + MORE, done.clone()))
+        .unwrap();
+    app.start().unwrap();
+    done.wait();
+    // No event follows that is logged.
+    held.open();
+    wait_for("the gap is told", || {
+        told_dropped(HELD_UP, "the logger was") > 0
+    });
+    let dropped = told_dropped(HELD_UP, "the logger was");
+    assert!((MORE - 1..=MORE).contains(&dropped), "{dropped}");
+    let written = logged("held.a", "failed").len() as u64;
+    assert_eq!(written + dropped, FAILURES + MORE);
+    assert_eq!(app.dropped_events(), 0);
     assert!(app.stop().is_empty());
 }
 

@@ -192,7 +192,8 @@ impl fmt::Debug for Events {
 }
 
 /// Whom a dispatcher thread serves. Each has a queue of its own, so that an observer that blocks
-/// doesn't keep the log from being written, nor a logger the observers from being called.
+/// doesn't keep the log from being written. A logger that blocks keeps observers only from going on
+/// after what they themselves have to say in the log: a gap, or a panic after the end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Audience {
     Observers,
