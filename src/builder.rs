@@ -149,10 +149,17 @@ impl SupervisorBuilder {
         self
     }
 
-    /// Calls `f` for every event of this supervisor and everything below it: in order, on the
-    /// tree's dispatcher thread, so it may take its time and call everything. What it can't keep up
-    /// with is dropped and counted ([`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX)). May be given
+    /// Calls `f` for every event of this supervisor and everything below it: in order, on a thread of
+    /// the tree for all its observers, so it may take its time and call everything. May be given
     /// several times.
+    ///
+    /// While an observer is busy, no other of its tree is called; subscribers and the log go on. Once
+    /// [`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX) events wait, further ones are dropped and
+    /// counted, all but the `ended` of the root: [`Supervisor::dropped_events`] says how many, and so
+    /// does a warning in the log when the observers get to the gap. When no thread is to be had for
+    /// them, events are dropped and counted, too; that is an error in the log, once. At the end of the
+    /// tree observers have [`EVENT_FLUSH_MAX`](crate::EVENT_FLUSH_MAX) for what waits; then they are left
+    /// behind.
     pub fn on_event(mut self, f: impl Fn(&Event) + Send + Sync + 'static) -> SupervisorBuilder {
         self.observers.push(Box::new(f));
         self

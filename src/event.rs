@@ -42,6 +42,10 @@ impl Event {
         &self.0.path
     }
 
+    pub(crate) fn shared_path(&self) -> &Arc<str> {
+        &self.0.path
+    }
+
     /// The incarnation it happened to; 0 before the first start and for a supervisor's own
     /// events.
     #[must_use]

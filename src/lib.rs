@@ -289,10 +289,13 @@
 //!   hangs. Its `Display` draws the tree, [`to_dot`](Report::to_dot) the graph.
 //! * [`Supervisor::subscribe`] is a bounded queue of [`Event`]s; what does not fit is dropped and
 //!   counted. [`SupervisorBuilder::on_event`] calls an observer for each, on a thread of the tree
-//!   for that purpose: it may be slow, and may call everything.
+//!   for that purpose: it may be slow, and may call everything. What it falls behind with by more
+//!   than [`DISPATCH_QUEUE_MAX`] events is dropped; [`Supervisor::dropped_events`] says how many.
 //! * Every event is a record of the `log` crate, too: the target is the path; failed, paused,
 //!   abandoned and hook panicked are warnings, given up is an error, the rest info or debug. Besides,
-//!   the root says at info why the tree begins to end: `stopping: signal 15 (SIGTERM)`.
+//!   the root says at info why the tree begins to end: `stopping: signal 15 (SIGTERM)`. Records are
+//!   written on a thread of their own, which waits for no observer. A logger that is itself too
+//!   slow misses events; a warning, in their place, says how many.
 //! * [`Context::set_status`] and [`Context::log`] are a service's own words in them.
 //!
 //! Observers and subscribers see their supervisor and everything below it. A `failed` of
@@ -310,8 +313,9 @@
 //! * A stop request wins: a service that was asked to stop is not started once more, be it in a
 //!   delay, in a pause, or just starting.
 //! * [`Supervisor::stop`] ends in time, and says who did not.
-//! * User code runs on service threads, stop threads and the dispatcher, never on a supervisor
-//!   thread: none can block supervision.
+//! * User code runs on service threads, stop threads and the threads for observers and the log,
+//!   never on a supervisor thread: none can block supervision. (The exception is a line in the log when
+//!   there is no thread for the log.)
 //! * An idle tree wakes up no thread.
 //! * Before the kernel runs out of memory maps for threads, [`Supervisor::add`] answers
 //!   [`ErrorKind::Full`].
@@ -399,7 +403,8 @@ pub use exit::{Because, Exit};
 pub use failure::{Failure, FailureKind, TRACE_FRAMES_MAX, Trace};
 pub use id::{NAME_BYTES_MAX, ServiceId};
 pub use key::{Key, KeyReport, KeyRole, Missing};
-pub use link::hub::{DISPATCH_QUEUE_MAX, EVENT_FLUSH_MAX, Events};
+pub use link::hub::{EVENT_FLUSH_MAX, Events};
+pub use link::lane::DISPATCH_QUEUE_MAX;
 pub use machine::SUPERVISE_GRACE;
 pub use machine::policy::{
     AutoShutdown, Backoff, DEFAULT_FACTOR, DEFAULT_HALF_LIFE, DEFAULT_JITTER, DEFAULT_PAUSE,

@@ -87,7 +87,8 @@ impl Supervisor {
         };
         let forced = watch.forced.load(Ordering::Acquire);
         result?;
-        let report = self.stop();
+        let report = self.core().last_end().map(|ended| ended.report.clone());
+        let report = report.unwrap_or_default();
         if forced && !report.is_empty() {
             let names: Vec<&str> = report
                 .unstopped()

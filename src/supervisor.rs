@@ -527,6 +527,24 @@ impl Supervisor {
         self.core.hub.subscribe(capacity)
     }
 
+    /// How many events the observers of the whole tree have not been called for, because
+    /// [`DISPATCH_QUEUE_MAX`](crate::DISPATCH_QUEUE_MAX) were waiting for them already, or no thread could
+    /// be had. Zero before the start; still there after the end.
+    ///
+    /// ```
+    /// use backstay::Supervisor;
+    ///
+    /// let app = Supervisor::builder("app").on_event(|event| println!("{event}")).build()?;
+    /// app.start()?;
+    /// app.stop();
+    /// assert_eq!(app.dropped_events(), 0);
+    /// # Ok::<(), backstay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dropped_events(&self) -> u64 {
+        self.core.post().map_or(0, |post| post.lost())
+    }
+
     /// Waits for the observers and the log, a little. Not on a service's thread: they may wait for it, and
     /// its stop for what it waits for.
     fn flush(&self) {

@@ -151,11 +151,12 @@ impl Core {
         observers: Vec<crate::link::hub::Observer>,
     ) -> Arc<Core> {
         let machine = Machine::new(settings.config.clone());
+        let quiet = settings.quiet_panics;
         Arc::new(Core {
             id: SupervisorId::fresh(),
             name,
             settings,
-            hub: Arc::new(Hub::new(observers)),
+            hub: Arc::new(Hub::new(observers, quiet)),
             board: Board::new(),
             desk: Mutex::new(Desk {
                 role: Role::Free,

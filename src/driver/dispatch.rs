@@ -1,74 +1,130 @@
-//! The dispatcher thread of a tree: calls observers and writes log records, in order, so that
-//! neither can hold up a supervisor.
+//! The dispatcher threads of a tree: one calls observers, one writes log records, each in order. So
+//! neither can hold up a supervisor, nor the other.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::limits;
 use super::mark::{self, Mark};
-use super::panic::guarded;
+use super::panic::{guarded, guarded_as};
+use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventKind};
-use crate::link::hub::{Delivery, Emitter, Post};
+use crate::link::hub::{Audience, Emitter, Hub, Post, Staff};
+use crate::link::lane::Delivery;
 
 pub(crate) fn new_post() -> Arc<Post> {
-    Arc::new(Post::new(spawn))
+    Arc::new(Post::new(Staff {
+        spawn,
+        tell_no_thread,
+    }))
 }
 
-fn spawn(post: Arc<Post>) -> bool {
-    limits::take_room().is_ok()
-        && std::thread::Builder::new()
-            .name("backstay-events".to_owned())
-            .spawn(move || work(&post))
-            .is_ok()
+fn spawn(post: &Arc<Post>, audience: Audience) -> Result<(), Error> {
+    let name = match audience {
+        Audience::Observers => "backstay-events",
+        Audience::Log => "backstay-log",
+    };
+    limits::take_room()?;
+    let post = post.clone();
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || work(&post, audience))
+        .map(drop)
+        .map_err(|e| Error::new(ErrorKind::Spawn, format!("could not start it: {e}")))
 }
 
-fn work(post: &Arc<Post>) {
+/// On whatever thread notices: there is no other.
+fn tell_no_thread(path: &str, why: &Error) {
+    drop(guarded(|| {
+        log::error!(
+            target: root_of(path),
+            "no thread for events: observers and the log miss them until there is one: {why}"
+        );
+    }));
+}
+
+/// Names have no dots.
+fn root_of(path: &str) -> &str {
+    path.split_once('.').map_or(path, |(root, _)| root)
+}
+
+fn work(post: &Arc<Post>, audience: Audience) {
     let _marked = mark::enter(Mark {
         dispatcher: Some(post.clone()),
         ..Mark::default()
     });
-    while let Some(delivery) = post.next() {
-        deliver(post, delivery);
+    while let Some(delivery) = post.next(audience) {
+        match delivery {
+            Delivery::Event(event, hubs) => {
+                match audience {
+                    Audience::Observers => observe(post, &event, &hubs),
+                    Audience::Log => drop(guarded(|| write(&event))),
+                }
+                let_go(post, event, &hubs);
+            }
+            Delivery::Lost(count, path) => drop(guarded(|| tell_lost(audience, count, &path))),
+        }
     }
 }
 
-fn deliver(post: &Arc<Post>, delivery: Delivery) {
-    let Delivery {
-        event,
-        hubs,
-        dropped_before,
-    } = delivery;
+fn observe(post: &Arc<Post>, event: &Event, hubs: &[Arc<Hub>]) {
     for (i, hub) in hubs.iter().enumerate() {
         for observer in &hub.observers {
-            let Err(message) = guarded(|| observer(&event)) else {
+            let Err(message) = guarded(|| observer(event)) else {
                 continue;
             };
             if !hub.observer_panicked.swap(true, Ordering::AcqRel) {
                 // To the supervisor whose observer it is, and above.
-                let emitter = Emitter {
-                    hubs: hubs[i..].into(),
-                    post: post.clone(),
-                };
-                let message: Arc<str> = Arc::from(format!("observer: {message}"));
-                if post.is_closed() {
-                    // The tree is over, and nobody is left to be told but the log.
-                    drop(guarded(|| log::warn!(target: event.path(), "{message}")));
-                }
-                emitter.emit(
-                    &Arc::from(event.path()),
+                let message = format!("observer: {message}");
+                tell_panic(
+                    post,
+                    &hubs[i..],
+                    event.shared_path(),
                     event.incarnation(),
-                    EventKind::HookPanicked { message },
+                    &message,
                 );
             }
         }
     }
-    if dropped_before > 0 {
-        drop(guarded(|| {
-            log::warn!(target: event.path(), "{dropped_before} events were dropped: an observer or the logger is too slow");
-        }));
+}
+
+/// The last reference to a user's error may be this event's.
+fn let_go(post: &Arc<Post>, event: Event, hubs: &[Arc<Hub>]) {
+    let quiet = hubs.iter().any(|hub| hub.quiet);
+    let (path, incarnation) = (event.shared_path().clone(), event.incarnation());
+    if let Err(message) = guarded_as(quiet, || drop(event)) {
+        tell_panic(post, hubs, &path, incarnation, &format!("drop: {message}"));
     }
-    drop(guarded(|| write(&event)));
-    drop(super::panic::guarded_drop(event));
+}
+
+fn tell_panic(
+    post: &Arc<Post>,
+    hubs: &[Arc<Hub>],
+    path: &Arc<str>,
+    incarnation: u64,
+    message: &str,
+) {
+    let message: Arc<str> = Arc::from(message);
+    if post.is_closed() {
+        // The tree is over, and nobody is left to be told but the log.
+        drop(guarded(|| log::warn!(target: path, "{message}")));
+    }
+    let emitter = Emitter {
+        hubs: hubs.into(),
+        post: post.clone(),
+    };
+    emitter.emit(path, incarnation, EventKind::HookPanicked { message });
+}
+
+fn tell_lost(audience: Audience, count: u64, path: &str) {
+    let who = match audience {
+        Audience::Observers => "observers were",
+        Audience::Log => "the logger was",
+    };
+    log::warn!(
+        target: root_of(path),
+        "{count} events were dropped: {who} too slow, or had no thread"
+    );
 }
 
 /// A record: the target is the path, the text says the incarnation.

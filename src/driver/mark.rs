@@ -16,7 +16,7 @@ pub(crate) struct Mark {
     pub(crate) home: Option<Arc<Home>>,
     /// The supervisor what is left of whose services is dropped here.
     pub(crate) core: Option<Arc<Core>>,
-    /// This is the dispatcher of that tree.
+    /// This is a dispatcher thread of that tree.
     pub(crate) dispatcher: Option<Arc<Post>>,
 }
 

@@ -2,31 +2,30 @@
 //!
 //! Each supervisor has a hub with its own listeners. An event goes to the hub of the supervisor
 //! where it happened and to those of all above it: subscribers are fed directly and never waited
-//! for; observers and the log go through the tree's dispatcher thread.
+//! for; observers and the log go through the tree's dispatcher threads, one for each.
 //!
 //! The number of an event is given out under the tree's one event lock, and the event is put into
 //! every queue before that lock is released. So each queue has its events in the order of their
 //! numbers. No user code runs under the lock.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::clock;
+use super::lane::{Delivery, Lane};
+use crate::error::Error;
 use crate::event::{Event, EventKind};
 
 /// An observer given to a builder.
 pub(crate) type Observer = Box<dyn Fn(&Event) + Send + Sync>;
 
-/// How many events wait for the observers and the log of a tree; more are dropped and counted.
-pub const DISPATCH_QUEUE_MAX: usize = 8192;
-
-/// How long `stop`, `wait` and `run` wait at the end for observers and the log.
+/// How long `stop`, `wait` and `run` wait at the end for observers and the log: all of them together, if
+/// one follows another.
 pub const EVENT_FLUSH_MAX: Duration = Duration::from_millis(500);
 
 /// The listeners of one supervisor.
@@ -36,6 +35,8 @@ pub(crate) struct Hub {
     listening: AtomicBool,
     /// A panic of an observer is told once.
     pub(crate) observer_panicked: AtomicBool,
+    /// Panics of its services and of all below are not shown by the hook before ours.
+    pub(crate) quiet: bool,
 }
 
 struct Subscribers {
@@ -57,7 +58,7 @@ struct Tally {
 }
 
 impl Hub {
-    pub(crate) fn new(observers: Vec<Observer>) -> Hub {
+    pub(crate) fn new(observers: Vec<Observer>, quiet: bool) -> Hub {
         Hub {
             observers,
             subscribers: Mutex::new(Subscribers {
@@ -66,6 +67,7 @@ impl Hub {
             }),
             listening: AtomicBool::new(false),
             observer_panicked: AtomicBool::new(false),
+            quiet,
         }
     }
 
@@ -189,114 +191,86 @@ impl fmt::Debug for Events {
     }
 }
 
-/// The way of events through a tree: the event lock and the dispatcher's queue.
+/// Whom a dispatcher thread serves. Each has a queue of its own, so that an observer that blocks
+/// doesn't keep the log from being written. A logger that blocks keeps observers only from going on
+/// after what they themselves have to say in the log: a gap, or a panic after the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Audience {
+    Observers,
+    Log,
+}
+
+/// The way of events through a tree: the event lock and the queues of the dispatcher threads.
 pub(crate) struct Post {
     numbered: Mutex<u64>,
-    queue: Mutex<Queue>,
-    filled: Condvar,
-    drained: Condvar,
-    /// Starts the dispatcher thread the first time it is needed.
-    spawn: Box<dyn Fn(Arc<Post>) -> bool + Send + Sync>,
+    observers: Lane,
+    log: Lane,
+    /// When the last flush at the end of the tree is over, be it asked for once or several times.
+    flush_until: Mutex<Option<Instant>>,
+    /// That there is no thread is told once.
+    told_no_thread: AtomicBool,
+    staff: Staff,
 }
 
-#[derive(Default)]
-struct Queue {
-    items: VecDeque<Delivery>,
-    delivering: bool,
-    running: bool,
-    closed: bool,
-    dropped: u64,
-}
-
-/// An event and the hubs whose observers shall see it, innermost first.
-pub(crate) struct Delivery {
-    pub(crate) event: Event,
-    pub(crate) hubs: Arc<[Arc<Hub>]>,
-    /// How many were dropped before this one because the queue was full.
-    pub(crate) dropped_before: u64,
+/// What the driver does for a post.
+pub(crate) struct Staff {
+    /// Starts a dispatcher thread, the first time that it is needed.
+    pub(crate) spawn: fn(&Arc<Post>, Audience) -> Result<(), Error>,
+    /// Says that none is to be had. The path is that of an event that is lost.
+    pub(crate) tell_no_thread: fn(&str, &Error),
 }
 
 impl Post {
-    pub(crate) fn new(spawn: impl Fn(Arc<Post>) -> bool + Send + Sync + 'static) -> Post {
+    pub(crate) fn new(staff: Staff) -> Post {
         Post {
             numbered: Mutex::new(0),
-            queue: Mutex::new(Queue::default()),
-            filled: Condvar::new(),
-            drained: Condvar::new(),
-            spawn: Box::new(spawn),
+            observers: Lane::default(),
+            log: Lane::default(),
+            flush_until: Mutex::new(None),
+            told_no_thread: AtomicBool::new(false),
+            staff,
         }
     }
 
-    fn deliver(self: &Arc<Post>, event: Event, hubs: &Arc<[Arc<Hub>]>) {
-        let mut queue = self.queue.lock();
-        if queue.closed {
-            return;
-        }
-        if queue.items.len() >= DISPATCH_QUEUE_MAX {
-            queue.dropped += 1;
-            return;
-        }
-        let dropped_before = std::mem::take(&mut queue.dropped);
-        queue.items.push_back(Delivery {
-            event,
-            hubs: hubs.clone(),
-            dropped_before,
-        });
-        if !queue.running {
-            queue.running = (self.spawn)(self.clone());
-            if !queue.running {
-                // No thread to be had: the next event tries again.
-                queue.items.clear();
-                queue.dropped += 1;
-            }
-        }
-        drop(queue);
-        self.filled.notify_one();
-    }
-
-    /// For the dispatcher: the next delivery. `None`: closed and empty.
-    pub(crate) fn next(&self) -> Option<Delivery> {
-        let mut queue = self.queue.lock();
-        queue.delivering = false;
-        loop {
-            if let Some(delivery) = queue.items.pop_front() {
-                queue.delivering = true;
-                return Some(delivery);
-            }
-            self.drained.notify_all();
-            if queue.closed {
-                queue.running = false;
-                return None;
-            }
-            self.filled.wait(&mut queue);
+    fn lane(&self, audience: Audience) -> &Lane {
+        match audience {
+            Audience::Observers => &self.observers,
+            Audience::Log => &self.log,
         }
     }
 
-    /// The tree is over: the dispatcher ends when its queue is empty.
+    /// For a dispatcher thread: the next delivery. `None`: closed and empty.
+    pub(crate) fn next(&self, audience: Audience) -> Option<Delivery> {
+        self.lane(audience).next()
+    }
+
+    /// The tree is over: the dispatcher threads end when their queues are empty.
     pub(crate) fn close(&self) {
-        self.queue.lock().closed = true;
-        self.filled.notify_one();
+        self.observers.close();
+        self.log.close();
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.queue.lock().closed
+        self.log.is_closed()
     }
 
-    /// Gives the dispatcher at most [`EVENT_FLUSH_MAX`] to deliver what is queued.
+    /// How many events the observers have missed.
+    pub(crate) fn lost(&self) -> u64 {
+        self.observers.lost()
+    }
+
+    /// Gives the dispatcher threads at most [`EVENT_FLUSH_MAX`] to deliver what is queued. After the end of
+    /// the tree that is the time for all who wait for it together: a second call doesn't wait again for
+    /// somebody who is stuck.
     pub(crate) fn flush(&self) {
-        let Some(until) = clock::now().checked_add(EVENT_FLUSH_MAX) else {
+        let Some(mut until) = clock::now().checked_add(EVENT_FLUSH_MAX) else {
             return;
         };
-        self.flush_until(until);
-    }
-
-    fn flush_until(&self, until: Instant) {
-        let mut queue = self.queue.lock();
-        while queue.running && (queue.delivering || !queue.items.is_empty()) {
-            if self.drained.wait_until(&mut queue, until).timed_out() {
-                return;
-            }
+        if self.is_closed() {
+            until = *self.flush_until.lock().get_or_insert(until);
         }
+        self.log.wait_drained(until);
+        self.observers.wait_drained(until);
     }
 }
 
@@ -312,8 +286,8 @@ impl Emitter {
     /// Tells everybody who listens. Cheap if nobody does: the event isn't made then.
     pub(crate) fn emit(&self, path: &Arc<str>, incarnation: u64, kind: EventKind) {
         let logged = kind.level(incarnation) <= log::max_level();
-        let observed = logged || self.hubs.iter().any(|h| !h.observers.is_empty());
-        if !observed && !self.hubs.iter().any(|h| h.is_listening()) {
+        let observed = self.hubs.iter().any(|h| !h.observers.is_empty());
+        if !logged && !observed && !self.hubs.iter().any(|h| h.is_listening()) {
             return;
         }
         let mut number = self.post.numbered.lock();
@@ -322,8 +296,25 @@ impl Emitter {
         for hub in self.hubs.iter() {
             hub.push(&event);
         }
-        if observed {
-            self.post.deliver(event, &self.hubs);
+        let mut staffed = Ok(());
+        if logged {
+            staffed = self.put(Audience::Log, &event, path);
         }
+        if observed {
+            staffed = staffed.and(self.put(Audience::Observers, &event, path));
+        }
+        // Before the logger, which is the user's, is called.
+        drop(number);
+        if let Err(why) = staffed {
+            if !self.post.told_no_thread.swap(true, Ordering::AcqRel) {
+                (self.post.staff.tell_no_thread)(path, &why);
+            }
+        }
+    }
+
+    fn put(&self, audience: Audience, event: &Event, path: &Arc<str>) -> Result<(), Error> {
+        let post = &self.post;
+        let spawn = || (post.staff.spawn)(post, audience);
+        post.lane(audience).put(event, path, &self.hubs, spawn)
     }
 }

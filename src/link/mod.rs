@@ -5,6 +5,7 @@ pub(crate) mod cell;
 pub(crate) mod clock;
 pub(crate) mod fact;
 pub(crate) mod hub;
+pub(crate) mod lane;
 pub(crate) mod licence;
 pub(crate) mod life;
 pub(crate) mod shelf;

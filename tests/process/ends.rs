@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use backstay::{
-    AutoShutdown, Context, Exceeded, Exit, Limit, PanicPolicy, Restart, ServiceResult, Spec,
-    Supervisor, SupervisorBuilder,
+    AutoShutdown, Context, EVENT_FLUSH_MAX, Exceeded, Exit, Limit, PanicPolicy, Restart,
+    ServiceResult, Spec, Supervisor, SupervisorBuilder,
 };
 
 use crate::common_process::{Ended, Process, again, is_child};
@@ -258,4 +258,54 @@ fn stragglers_are_in_the_log_and_in_the_exit_code() {
     assert!(warned.contains("WARN"), "{warned}");
     ended.assert_said("app] ended with 1 abandoned");
     assert_says_why(&ended, "signal 15 (SIGTERM)");
+}
+
+/// Whoever ends with an observer that is stuck waits for it once, after one signal or after two.
+#[test]
+fn stuck_observer_is_waited_for_once() {
+    const NAME: &str = "process::ends::stuck_observer_is_waited_for_once";
+    /// The machine may be busy: it has to go well once.
+    const TRIES: usize = 5;
+    if is_child(NAME) {
+        let app = Supervisor::builder("app")
+            .on_event(|_| {
+                loop {
+                    std::thread::park();
+                }
+            })
+            .build()
+            .unwrap();
+        app.add("p", |ctx: &Context| {
+            println!("app.p runs");
+            ctx.wait_stop();
+            println!("app.p is asked");
+            while std::env::var_os("HANGS").is_some() {
+                std::thread::park();
+            }
+            Ok(())
+        })
+        .unwrap();
+        main_of(&app);
+    }
+    for (hangs, code) in [(false, 0), (true, 1)] {
+        let tries = (0..TRIES).map(|_| {
+            let mut command = again(NAME);
+            if hangs {
+                command.env("HANGS", "1");
+            }
+            let mut process = Process::start(&mut command);
+            process.wait_line("app.p runs");
+            let mut asked = Instant::now();
+            process.signal("TERM");
+            process.wait_line("app.p is asked");
+            if hangs {
+                asked = Instant::now();
+                process.signal("TERM");
+            }
+            process.end().assert_code(code);
+            asked.elapsed()
+        });
+        let enough = tries.into_iter().find(|took| *took < EVENT_FLUSH_MAX * 2);
+        assert!(enough.is_some(), "hangs: {hangs}");
+    }
 }

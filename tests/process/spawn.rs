@@ -1,9 +1,12 @@
 //! No thread can be had for a service.
 
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use backstay::{Backoff, Context, EventKind, FailureKind, Limit, Next, Spec, State, Supervisor};
+use backstay::{
+    Backoff, Context, ErrorKind, EventKind, FailureKind, Limit, Next, Spec, State, Supervisor,
+};
 
 use crate::common_process::{DEADLINE, Process, again, is_child};
 
@@ -110,6 +113,102 @@ fn cannot_start(stack: usize) {
     assert!(a.next_start().unwrap() > HOUR - DEADLINE);
     assert_eq!(report.find("app.b").unwrap().state(), State::Running);
     assert!(app.stop().is_empty());
+}
+
+/// A process in which no thread can be had whose stack isn't set.
+fn without_threads(test: &str) -> Process {
+    let mut command = again(test);
+    command
+        .arg("--test-threads=1")
+        .env("RUST_MIN_STACK", IMPOSSIBLE_STACK.to_string());
+    Process::start(&mut command)
+}
+
+/// A stack for those threads that are had.
+const STACK: usize = 1 << 20;
+
+/// Runs the tree on a thread with a stack of its own while `f` looks.
+fn while_served(app: &Supervisor, f: impl FnOnce()) {
+    let served = app.clone();
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let serving = thread.spawn(move || served.serve()).unwrap();
+    f();
+    assert!(app.stop().is_empty());
+    serving.join().unwrap().unwrap();
+}
+
+#[test]
+fn supervisor_without_a_thread_can_be_used_afterwards() {
+    const NAME: &str = "process::spawn::supervisor_without_a_thread_can_be_used_afterwards";
+    if !is_child(NAME) {
+        return without_threads(NAME).end().assert_code(0);
+    }
+    let app = Supervisor::new("app");
+    let spec = |name: &str| Spec::new(name, idle).stack_size(STACK);
+    app.add_spec(spec("a")).unwrap();
+    for _ in 0..2 {
+        let refused = app.start().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Spawn, "{refused}");
+        assert!(refused.to_string().contains("app"), "{refused}");
+        assert_eq!(app.wait().unwrap_err().kind(), ErrorKind::NotStarted);
+    }
+    #[cfg(feature = "signals")]
+    {
+        let refused = app.run().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Spawn, "{refused}");
+        assert!(refused.to_string().contains("signals"), "{refused}");
+    }
+    app.add_spec(spec("b")).unwrap();
+    while_served(&app, || {
+        app.wait_ready(DEADLINE).unwrap();
+        assert_eq!(app.report().services().len(), 2);
+    });
+}
+
+#[test]
+fn detach_without_a_thread_is_refused() {
+    const NAME: &str = "process::spawn::detach_without_a_thread_is_refused";
+    if !is_child(NAME) {
+        return without_threads(NAME).end().assert_code(0);
+    }
+    let app = Supervisor::new("app");
+    let (tell, told) = crossbeam_channel::bounded(1);
+    let spec = Spec::new("a", move |ctx: &Context| {
+        let kept = Arc::new(());
+        let given = kept.clone();
+        let refused = ctx.detach(move || drop(given)).unwrap_err();
+        // What it was given is dropped.
+        let _full = tell.try_send((refused, Arc::strong_count(&kept)));
+        idle(ctx)
+    });
+    app.add_spec(spec.stack_size(STACK)).unwrap();
+    while_served(&app, || {
+        let (refused, references) = told.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(refused.kind(), ErrorKind::Spawn, "{refused}");
+        assert!(refused.to_string().contains("app.a"), "{refused}");
+        assert_eq!(references, 1);
+    });
+}
+
+#[test]
+fn log_says_once_that_there_is_no_thread_for_events() {
+    const NAME: &str = "process::spawn::log_says_once_that_there_is_no_thread_for_events";
+    if !is_child(NAME) {
+        let ended = without_threads(NAME).end();
+        ended.assert_code(0);
+        let said = "ERROR app] no thread for events";
+        assert_eq!(ended.count(said), 1, "{ended}");
+        return;
+    }
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Info)
+        .init();
+    let app = Supervisor::builder("app").on_event(|_| {}).build().unwrap();
+    let events = app.subscribe(100);
+    app.add_spec(Spec::new("a", idle).stack_size(STACK))
+        .unwrap();
+    while_served(&app, || app.wait_ready(DEADLINE).unwrap());
+    assert_eq!(app.dropped_events(), events.count() as u64);
 }
 
 fn idle(ctx: &Context) -> backstay::ServiceResult {

@@ -22,7 +22,7 @@ fn last_handle_dropped_ends_all_threads() {
     app.add("below", below).unwrap();
     app.start().unwrap();
     poll("everything runs", || {
-        // The supervisors, the dispatcher of the events, the services.
+        // The supervisors, the observers', the services.
         (count_threads() == before + 3 + 2 * SERVICES).then_some(())
     });
     let clone = app.clone();
