@@ -259,9 +259,11 @@ fn tick(ctx: &Context) -> ServiceResult {
     Ok(())
 }
 
-/// Prints the tree when everything is up.
+/// Prints the tree when everything is up, or says what isn't.
 fn status(ctx: &Context) -> ServiceResult {
-    ctx.root().wait_ready(2 * READY_TIMEOUT)?;
+    if let Err(not_ready) = ctx.root().wait_ready(2 * READY_TIMEOUT) {
+        ctx.log(not_ready.to_string());
+    }
     say(ctx.root().report());
     ctx.wait_stop();
     Ok(())
