@@ -20,8 +20,8 @@ use crate::machine::policy::{
 use crate::machine::strategy::Strategy;
 use crate::supervisor::Supervisor;
 
-/// How many services a supervisor takes, unless set. With the kernel's usual limit of memory maps
-/// a process can have about 16,000 threads.
+/// How many services a supervisor takes, unless set. With the kernel's default limit of memory maps,
+/// 65,530, a process can have about 16,000 threads; several distributions ship a higher one.
 pub const MAX_SERVICES: usize = 16_000;
 
 /// Configures a [`Supervisor`]. What is set for services holds for those whose

@@ -53,7 +53,8 @@ pub enum ErrorKind {
     Cycle,
     /// Nobody provides a required input.
     MissingProvider,
-    /// A bound is reached; the text names it.
+    /// A bound is reached; the text names it. Of the system's limits that of the memory maps alone
+    /// (`vm.max_map_count`); at others a start fails with [`FailureKind::Spawn`](crate::FailureKind::Spawn).
     Full,
     /// The call would wait for the end of the thread that makes it.
     WouldWaitForItself,

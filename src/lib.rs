@@ -318,7 +318,8 @@
 //!   there is no thread for the log.)
 //! * An idle tree wakes up no thread.
 //! * Before the kernel runs out of memory maps for threads, [`Supervisor::add`] answers
-//!   [`ErrorKind::Full`].
+//!   [`ErrorKind::Full`]. At any other limit the start fails, and is tried again:
+//!   [`FailureKind::Spawn`].
 //!
 //! What no library of threads can do:
 //!
@@ -326,9 +327,9 @@
 //!   locks and descriptors stay its own until it ends. When `main` returns, it goes with the
 //!   process.
 //! * *Survive a crash of the process.* A stack overflow, [`abort`](std::process::abort),
-//!   [`exit`](std::process::exit), a failed allocation, a panic while unwinding, and a fault in
-//!   foreign code end all services at once. The cure is a process above: an init system, or a
-//!   supervisor of processes.
+//!   [`exit`](std::process::exit), a failed allocation, a panic while unwinding or in the
+//!   destructor of a thread-local, and a fault in foreign code end all services at once. The cure is
+//!   a process above: an init system, or a supervisor of processes.
 //! * *Undo a panic.* What it left half done is seen by the next incarnation: a poisoned `Mutex`, a
 //!   queue with half an item. Make state in `run`, or repair it there.
 //! * *Supervise without unwinding.* In a build with `panic = "abort"` [`Supervisor::start`] answers

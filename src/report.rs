@@ -32,7 +32,8 @@ pub enum State {
     Backoff,
     /// It failed and waits for a pause to be over. Of a supervisor: it pauses.
     Paused,
-    /// Asked to stop and still running.
+    /// Asked to stop and still running. Also one that is being removed, while its values are dropped: a
+    /// [`Restart::Never`](crate::Restart::Never) service shows it that has ended by itself.
     Stopping,
     /// Stopped because somebody asked for it.
     Stopped,

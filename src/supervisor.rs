@@ -123,13 +123,20 @@ impl Supervisor {
 
     /// Adds a service that restarts always. Running, it is started at once.
     ///
+    /// That no thread can be had for it is an error only where it can be foreseen: at
+    /// [`max_services`](SupervisorBuilder::max_services), and before the kernel's limit of memory maps
+    /// (`vm.max_map_count`), which are counted ahead. At any other limit, of processes or of memory
+    /// (`ulimit -u`, `-v`), it is added and fails: a [`Failed`](crate::EventKind::Failed) event with a
+    /// failure of kind [`Spawn`](crate::FailureKind::Spawn), which counts and delays as any other does.
+    ///
     /// # Errors
     /// See [`add_all`](Supervisor::add_all).
     pub fn add(&self, name: impl Into<String>, service: impl Service) -> Result<ServiceId, Error> {
         self.add_spec(Spec::new(name, service))
     }
 
-    /// Adds a service. Before the start it is queued; running, it is started at once.
+    /// Adds a service. Before the start it is queued; running, it is started at once. Where no thread
+    /// can be had, see [`add`](Supervisor::add).
     ///
     /// # Errors
     /// See [`add_all`](Supervisor::add_all).
@@ -154,7 +161,7 @@ impl Supervisor {
     /// | [`Invalid`](ErrorKind::Invalid) | a field with an impossible value, or a supervisor that has a parent already |
     /// | [`Cycle`](ErrorKind::Cycle) | services would need each other in a circle; the text has the names along it |
     /// | [`MissingProvider`](ErrorKind::MissingProvider) | something is needed that no service provides, neither one of these nor one that is there already. [`add_spec`](Supervisor::add_spec) lets it wait |
-    /// | [`Full`](ErrorKind::Full) | the bound of [`max_services`](SupervisorBuilder::max_services), or of the threads that the system allows |
+    /// | [`Full`](ErrorKind::Full) | the bound of [`max_services`](SupervisorBuilder::max_services), or that of the memory maps (`vm.max_map_count`). Any other limit shows as a failed start: see [`add`](Supervisor::add) |
     /// | [`Stopping`](ErrorKind::Stopping), [`Stopped`](ErrorKind::Stopped) | this supervisor takes no more services |
     pub fn add_all(&self, specs: impl IntoIterator<Item = Spec>) -> Result<Vec<ServiceId>, Error> {
         self.add_checked(specs.into_iter().collect(), true)

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use common::{
     Gate, Recorder, Tally, add_running, counted, ms, obedient, secs, state, take, timed, wait_for,
     wait_state,
 };
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Sender, unbounded};
 
 /// A service whose value the test can see.
 struct Idle;
@@ -502,6 +502,160 @@ fn wait_for_the_own_end_from_a_service() {
     assert_eq!(state(&app, "app.inner.within"), State::Running);
     assert!(events.all().is_empty(), "nothing was requested");
     still_works(&app);
+}
+
+/// By the handle of its own supervisor, from its context and from outside.
+#[test]
+fn wait_for_the_own_supervisor_from_a_service() {
+    let (app, inner) = (Supervisor::new("app"), Supervisor::new("inner"));
+    app.add("inner", inner.clone()).unwrap();
+    app.start().unwrap();
+    let outside = inner.clone();
+    let (_, errors) = from_within(&inner, move |ctx| {
+        let own = ctx.supervisor();
+        [
+            outside.wait().unwrap_err(),
+            own.wait().unwrap_err(),
+            own.wait_timeout(secs(30)).unwrap().unwrap_err(),
+        ]
+    });
+    for error in errors {
+        says(&error, ErrorKind::WouldWaitForItself, &["app.inner"]);
+    }
+    assert_eq!(state(&app, "app.inner.within"), State::Running);
+    still_works(&app);
+}
+
+#[cfg(all(unix, feature = "signals"))]
+#[test]
+fn run_from_within_a_service() {
+    let (app, inner) = (Supervisor::new("app"), Supervisor::new("inner"));
+    app.add("inner", inner.clone()).unwrap();
+    app.start().unwrap();
+    let (_, errors) = from_within(&inner, |ctx| {
+        [ctx.supervisor(), ctx.root()].map(|supervisor| supervisor.run().unwrap_err())
+    });
+    // The inner one is run by its parent; of the root, that was started, `run` is the wait.
+    says(&errors[0], ErrorKind::AlreadyRunning, &["inner"]);
+    says(&errors[1], ErrorKind::WouldWaitForItself, &["app"]);
+    assert_eq!(state(&app, "app.inner.within"), State::Running);
+    still_works(&app);
+}
+
+/// Where else than in `run` a service's code is called on a thread that its tree waits for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Place {
+    Interrupt,
+    OnStop,
+    MapFailure,
+    FatalIf,
+    /// At the end of its last incarnation.
+    Drop,
+    /// Without an incarnation.
+    DropOfStopped,
+}
+
+/// Waits for the end of its tree in one place.
+#[derive(Clone)]
+struct Waiter {
+    place: Place,
+    /// From its context: an owner would keep the tree.
+    app: Arc<OnceLock<Supervisor>>,
+    /// How often it has begun to wait for its stop.
+    idle: Tally,
+    reached: Tally,
+    told: Sender<[Error; 2]>,
+}
+
+impl Waiter {
+    fn reach(&self, place: Place) {
+        let Some(app) = self.app.get().filter(|_| self.place == place) else {
+            return;
+        };
+        let answers = [app.wait(), app.wait_timeout(secs(30)).unwrap()];
+        self.told.send(answers.map(Result::unwrap_err)).unwrap();
+        self.reached.add();
+    }
+}
+
+struct WaitsAt(Waiter);
+
+impl Service for WaitsAt {
+    fn run(&self, ctx: &Context) -> ServiceResult {
+        self.0.app.get_or_init(|| ctx.supervisor().clone());
+        let waiter = self.0.clone();
+        let _on_stop = ctx.on_stop(move || waiter.reach(Place::OnStop));
+        if matches!(self.0.place, Place::MapFailure | Place::FatalIf) && ctx.incarnation() == 1 {
+            return Err("for the filters".into());
+        }
+        self.0.idle.add();
+        ctx.wait_stop();
+        if self.0.place == Place::OnStop {
+            // A closure that wasn't called by the end of `run` is withdrawn.
+            self.0.reached.reach(1);
+        }
+        Ok(())
+    }
+
+    fn interrupt(&self) {
+        self.0.reach(Place::Interrupt);
+    }
+}
+
+impl Drop for WaitsAt {
+    fn drop(&mut self) {
+        self.0.reach(Place::Drop);
+        self.0.reach(Place::DropOfStopped);
+    }
+}
+
+#[test]
+fn wait_for_the_own_end_from_hooks_filters_and_drops() {
+    for place in [
+        Place::Interrupt,
+        Place::OnStop,
+        Place::MapFailure,
+        Place::FatalIf,
+        Place::Drop,
+        Place::DropOfStopped,
+    ] {
+        let app = Supervisor::new("app");
+        app.start().unwrap();
+        let (told, answers) = unbounded();
+        let idle = Tally::new();
+        let waiter = Waiter {
+            place,
+            app: Arc::default(),
+            idle: idle.clone(),
+            reached: Tally::new(),
+            told,
+        };
+        let (maps, judges) = (waiter.clone(), waiter.clone());
+        let spec = Spec::new("a", WaitsAt(waiter))
+            .map_failure(move |error| {
+                maps.reach(Place::MapFailure);
+                Err(error)
+            })
+            .fatal_if(move |_| {
+                judges.reach(Place::FatalIf);
+                false
+            });
+        let id = app.add_spec(spec).unwrap();
+        // Asked before that, it has no hooks to call.
+        idle.reach(1);
+        if place == Place::DropOfStopped {
+            app.stop_service(id).unwrap();
+            wait_state(&app, "app.a", State::Stopped);
+        }
+        app.remove_and_wait(id, secs(30)).unwrap();
+
+        for error in take(&answers) {
+            says(&error, ErrorKind::WouldWaitForItself, &["app"]);
+        }
+        assert!(answers.is_empty(), "{place:?}: more than one");
+        // Nothing was requested of the others.
+        still_works(&app);
+    }
 }
 
 #[test]

@@ -18,6 +18,9 @@ use common_process::{DEADLINE, Process};
 const PANICS: usize = 100;
 const CLIENTS: usize = 4;
 
+/// How long each service of the daemon may take, unless it is told otherwise.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// A signal that forces, or a stop without stragglers, takes no longer.
 const SOON: Duration = Duration::from_secs(2);
 
@@ -25,8 +28,10 @@ const SOON: Duration = Duration::from_secs(2);
 fn panics_disturb_nobody_and_sigterm_ends_it() {
     let (mut process, address) = daemon(&[]);
     panic_while_others_are_served(&mut process, address);
+    let asked = Instant::now();
     process.signal("TERM");
     let ended = process.end();
+    assert!(asked.elapsed() < SOON, "{ended}");
     ended.assert_code(0);
     // On stdout; the log line has the path as its target.
     let failures = |line: &&String| line.starts_with("app.flaky [");
@@ -46,12 +51,23 @@ fn panics_disturb_nobody_and_sigterm_ends_it() {
 fn straggler_is_named_and_changes_the_exit_code() {
     let (mut process, address) = daemon(&["--stubborn"]);
     panic_while_others_are_served(&mut process, address);
+    let asked = Instant::now();
     process.signal("TERM");
     let ended = process.end();
+    let took = asked.elapsed();
     ended.assert_code(3);
+    assert!(
+        (STOP_TIMEOUT..STOP_TIMEOUT + SOON).contains(&took),
+        "{took:?}, {ended}"
+    );
     ended.assert_said("app.stubborn] [1] abandoned");
     ended.assert_said("did not stop in time:");
-    ended.assert_said("  app.stubborn (incarnation 1, thread app.stubborn, waited ");
+    let straggler = "  app.stubborn (incarnation 1, thread app.stubborn, waited ";
+    let waited = ended.lines[ended.position(straggler)].trim_start_matches(straggler);
+    // In whole seconds: "2s)".
+    let waited: u64 = waited.trim_end_matches("s)").parse().expect(waited);
+    let in_time = STOP_TIMEOUT.as_secs()..=took.as_secs();
+    assert!(in_time.contains(&waited), "{took:?}, {ended}");
     assert_eq!(ended.count("(incarnation "), 1, "{ended}");
 }
 
@@ -121,45 +137,93 @@ fn line_that_is_too_long_ends_its_client_alone() {
     process.end().assert_code(0);
 }
 
+/// `daemon | head -1`: it works on, and ends well.
+#[test]
+fn closed_stdout_is_no_reason_to_stop_working() {
+    let mut process = Process::start_until(&mut command(&[]), 1);
+    let address = listens_on(&mut process);
+    let mut client = Client::new(address);
+    assert_eq!(client.ask("panic"), "ok");
+    // The failure has been logged, and next the tree is printed, as at the signal.
+    process.wait_line("app.flaky] [1] failed (panic)");
+    process.signal("USR1");
+    assert_eq!(client.ask("hello"), "echo hello");
+    process.signal("TERM");
+    let ended = process.end();
+    ended.assert_code(0);
+    ended.assert_said("app.status] [1] stopped");
+    assert_eq!(ended.count("hook panicked"), 0, "{ended}");
+}
+
 /// A running daemon, after it has printed its tree: everything is up then.
 fn daemon(args: &[&str]) -> (Process, SocketAddr) {
-    let mut command = Command::new(executable());
-    command
-        .args(args)
-        .env_remove("RUST_LOG")
-        .env_remove("RUST_BACKTRACE");
-    let mut process = Process::start(&mut command);
-    let line = process.wait_line("listening on ");
-    let address = line.trim_start_matches("listening on ").parse().unwrap();
+    let mut process = Process::start(&mut command(args));
+    let address = listens_on(&mut process);
     process.wait_line("app (running)");
     process.wait_line("app.flaky (running)");
     (process, address)
 }
 
-/// The example, which `cargo test` has built, unless it was told to build this test alone.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(executable());
+    command
+        .args(args)
+        .env_remove("RUST_LOG")
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+fn listens_on(process: &mut Process) -> SocketAddr {
+    let line = process.wait_line("listening on ");
+    line.trim_start_matches("listening on ").parse().unwrap()
+}
+
+/// The example as its source is now, in the profile and with the features of this test. Where `cargo
+/// test` has just built everything, cargo finds nothing to do; `cargo test --test daemon` alone leaves
+/// the example as it was.
 fn executable() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
-        // target/<profile>/deps/daemon-<hash>
+        // <target directory>/[<triple>/]<profile>/deps/daemon-<hash>
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap();
-        let example = profile.join("examples").join("daemon");
-        if !example.exists() {
-            let name = match profile.file_name().unwrap().to_str().unwrap() {
-                "debug" => "dev",
-                other => other,
-            };
-            let status = Command::new(env!("CARGO"))
-                .args(["build", "--example", "daemon", "--profile", name])
-                .arg("--target-dir")
-                .arg(profile.parent().unwrap())
-                .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .status();
-            assert!(status.unwrap().success());
+        let name = match profile.file_name().unwrap().to_str().unwrap() {
+            "debug" => "dev",
+            other => other,
+        };
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--quiet", "--example", "daemon", "--profile", name])
+            .args(["--no-default-features", "--features", &features()])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        let mut target = profile.parent().unwrap();
+        if !target.join(".rustc_info.json").exists() {
+            // One level below: the test was built with --target.
+            cargo.arg("--target").arg(target.file_name().unwrap());
+            target = target.parent().unwrap();
         }
-        example
+        let built = cargo.arg("--target-dir").arg(target).output().unwrap();
+        let errors = String::from_utf8_lossy(&built.stderr);
+        assert!(built.status.success(), "{cargo:?}:\n{errors}");
+        profile.join("examples").join("daemon")
     });
     built.clone()
+}
+
+/// Those of this test, so that nothing is built twice.
+fn features() -> String {
+    let all = [
+        ("backtrace", cfg!(feature = "backtrace")),
+        ("net", cfg!(feature = "net")),
+        ("process", cfg!(feature = "process")),
+        ("serde", cfg!(feature = "serde")),
+        ("signals", cfg!(feature = "signals")),
+    ];
+    let on = all
+        .iter()
+        .filter(|(_, is_on)| *is_on)
+        .map(|(name, _)| *name);
+    on.collect::<Vec<_>>().join(",")
 }
 
 struct Client(BufReader<TcpStream>);

@@ -79,6 +79,17 @@ const UPWARD: [(&str, &str, &str); 9] = [
     ),
 ];
 
+/// The modules that use what every user of the crate can use, and nothing else of it: each could move to
+/// a crate of its own.
+const OUTSIDERS: [&str; 2] = ["signals", "services"];
+
+/// Which of them use more than that, and why.
+const INSIDERS: [(&str, &str); 1] = [(
+    "signals",
+    "its functions are methods of `Supervisor` and its builder; a second signal abandons what still runs, and \
+     a thread of its own needs a check for room: nothing of that is for users",
+)];
+
 /// Something that may not be said, and where it may be said all the same.
 struct Ban {
     code: &'static str,
@@ -248,6 +259,24 @@ fn modules_use_only_their_own_level_and_lower_ones() {
 }
 
 #[test]
+fn toolkit_uses_only_the_public_interface() {
+    let lib = read("src/lib.rs");
+    let (insiders, complaints): (Vec<_>, Vec<_>) = files("src")
+        .iter()
+        .filter(|(path, _)| !is_test(path))
+        .flat_map(|(path, text)| internals(&path["src/".len()..], text, &lib))
+        .partition(|(module, _)| INSIDERS.iter().any(|(insider, _)| insider == module));
+    let complaints: Vec<String> = complaints.into_iter().map(|(_, text)| text).collect();
+    assert_clean(&complaints);
+    for (module, _) in INSIDERS {
+        assert!(
+            insiders.iter().any(|(insider, _)| insider == module),
+            "{module} uses the public interface alone: take it off the list INSIDERS"
+        );
+    }
+}
+
+#[test]
 fn banned_words_stay_where_they_belong() {
     let complaints: Vec<String> = ["src", "tests"]
         .into_iter()
@@ -353,6 +382,29 @@ fn the_rule_of_the_levels_can_fail() {
 }
 
 #[test]
+fn the_rule_of_the_toolkit_can_fail() {
+    let lib = "pub use id::ServiceId; mod driver; pub mod services;";
+    let named = |path: &str, text: &str| internals(path, text, lib).len();
+    assert_eq!(named("services/pool.rs", "use crate::driver::catch;"), 1);
+    assert_eq!(
+        named("services/pool.rs", "use crate::{ServiceId, link::X};"),
+        1
+    );
+    assert_eq!(named("services/pool.rs", "use super::super::id::Id;"), 1);
+    // What is public goes by its public name.
+    assert_eq!(named("services/pool.rs", "use crate::id::ServiceId;"), 1);
+    assert_eq!(named("services/pool.rs", "use crate::ServiceId;"), 0);
+    // Its own modules are its own business.
+    assert_eq!(named("services/pool.rs", "use crate::services::job;"), 0);
+    assert_eq!(
+        named("services/mod.rs", "pub(in crate::services) fn f() {}"),
+        0
+    );
+    assert_eq!(named("signals.rs", "use crate::driver::catch;"), 1);
+    assert_eq!(named("supervisor.rs", "use crate::driver::catch;"), 0);
+}
+
+#[test]
 fn every_ban_can_fail() {
     for ban in BANS {
         let somewhere = |folder: &str| match folder.strip_suffix('/') {
@@ -455,8 +507,7 @@ fn layers(
     lib: &str,
     used: &mut Vec<(&'static str, &'static str)>,
 ) -> Vec<String> {
-    let own = path.split('/').next().unwrap_or(path);
-    let own = own.strip_suffix(".rs").unwrap_or(own);
+    let own = module_of(path);
     let Some(own_level) = level(own) else {
         return vec![format!(
             "src/{path}: {own} has no level; give it one in LEVELS"
@@ -489,6 +540,33 @@ fn layers(
         }
     }
     complaints
+}
+
+/// What one of [`OUTSIDERS`] names that no user of the crate could: its module, and the complaint.
+/// `path` is relative to `src`.
+fn internals(path: &str, text: &str, lib: &str) -> Vec<(String, String)> {
+    let own = module_of(path);
+    if !OUTSIDERS.contains(&own) {
+        return Vec::new();
+    }
+    let home = reexports(lib);
+    paths_from_root(path, text)
+        .into_iter()
+        .filter(|(_, named)| {
+            let first = named.split("::").next().unwrap_or(named);
+            first != own && !home.contains_key(first)
+        })
+        .map(|(line, named)| {
+            let complaint = format!("src/{path}:{line}: {named} is not in the public interface");
+            (own.to_owned(), complaint)
+        })
+        .collect()
+}
+
+/// The module at the crate's root that a file of `src` belongs to.
+fn module_of(path: &str) -> &str {
+    let first = path.split('/').next().unwrap_or(path);
+    first.strip_suffix(".rs").unwrap_or(first)
 }
 
 fn level(module: &str) -> Option<usize> {

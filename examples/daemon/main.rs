@@ -13,7 +13,7 @@
 //!
 //! ```text
 //! app
-//! ├─ app.status          prints the tree at the start and on SIGUSR1
+//! ├─ app.status          prints the tree when everything is up
 //! ├─ app.ticker          does something once a second
 //! ├─ app.flaky           takes the lines "panic", and panics
 //! ├─ app.connections     a supervisor of its own, with a service for each client
@@ -29,6 +29,7 @@
 
 mod options;
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
@@ -42,7 +43,6 @@ use backstay::{
     StopOrder, Supervisor,
 };
 use signal_hook::consts::SIGUSR1;
-use signal_hook::iterator::Signals;
 
 use options::{Options, USAGE};
 
@@ -74,7 +74,7 @@ fn main() -> Result<ExitCode, BoxError> {
     app.run()?;
     // The same answer again: who did not stop in time.
     let report = app.stop();
-    println!("{report}");
+    say(&report);
     Ok(ExitCode::from(report.exit_code()))
 }
 
@@ -85,10 +85,12 @@ fn build(options: &Options) -> Result<Supervisor, BoxError> {
     let app = Supervisor::builder("app")
         .service_stop_timeout(options.stop_timeout)
         .on_event(|event| {
-            if let EventKind::Failed { .. } = event.kind() {
-                print_tree(&format!("{event}\n"));
+            // One line and a tree, with nobody's output in between.
+            if let (EventKind::Failed { .. }, Some(app)) = (event.kind(), APP.get()) {
+                say(format_args!("{event}\n{}", app.report()));
             }
         })
+        .on_signal(SIGUSR1, |app| say(app.report()))
         .build()?;
     APP.get_or_init(|| app.clone());
     if options.stubborn {
@@ -145,10 +147,10 @@ fn build(options: &Options) -> Result<Supervisor, BoxError> {
 /// For the observer above, which is made before the supervisor is.
 static APP: OnceLock<Supervisor> = OnceLock::new();
 
-fn print_tree(heading: &str) {
-    if let Some(app) = APP.get() {
-        println!("{heading}{}", app.report());
-    }
+/// Prints a line. That nobody reads it any more (`daemon | head -1`) is no reason to stop working;
+/// `println!` would panic.
+fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// Takes clients in, and adds a service for each of them.
@@ -163,7 +165,7 @@ struct Acceptor {
 
 impl Service for Acceptor {
     fn run(&self, ctx: &Context) -> ServiceResult {
-        println!("listening on {}", self.address);
+        say(format_args!("listening on {}", self.address));
         ctx.ready();
         loop {
             let (socket, peer) = self.listener.accept()?;
@@ -257,16 +259,13 @@ fn tick(ctx: &Context) -> ServiceResult {
     Ok(())
 }
 
-/// Prints the tree when everything is up, and then at each SIGUSR1.
+/// Prints the tree when everything is up, or says what isn't.
 fn status(ctx: &Context) -> ServiceResult {
-    let mut signals = Signals::new([SIGUSR1])?;
-    let handle = signals.handle();
-    let _unblock = ctx.on_stop(move || handle.close());
-    ctx.root().wait_ready(2 * READY_TIMEOUT)?;
-    print_tree("");
-    for _ in signals.forever() {
-        print_tree("");
+    if let Err(not_ready) = ctx.root().wait_ready(2 * READY_TIMEOUT) {
+        ctx.log(not_ready.to_string());
     }
+    say(ctx.root().report());
+    ctx.wait_stop();
     Ok(())
 }
 

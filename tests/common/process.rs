@@ -19,7 +19,8 @@ const CHILD_TIME_MAX: Duration = Duration::from_secs(120);
 /// (locks, caches, arenas) are there then.
 const WARM_UP_ROUNDS: u32 = 3;
 
-/// Maps come and go by two or three with the allocator. What leaks does so in each round.
+/// Maps come and go by two or three with the allocator. What leaks does so in each round, of which
+/// there must be more.
 const MAPS_SLACK: usize = 4;
 
 /// The heap grows a little with the order of things; a leaked stack or buffer is more, ten times.
@@ -151,6 +152,10 @@ pub(crate) fn in_own_process(test: &str, body: impl FnOnce()) {
 /// it had before.
 #[track_caller]
 pub(crate) fn leaves_nothing(test: &str, rounds: u32, round: impl Fn()) {
+    assert!(
+        rounds as usize > MAPS_SLACK,
+        "{rounds} rounds can't show a map that leaks in each"
+    );
     in_own_process(test, || {
         let (threads_before, descriptors_before) = (threads(), descriptors());
         for _ in 0..WARM_UP_ROUNDS {

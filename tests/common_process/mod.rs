@@ -3,7 +3,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -14,9 +14,17 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 /// The name of the test that a child process shall run the other half of.
 const ROLE: &str = "BACKSTAY_TEST_ROLE";
 
+/// Written by a child when it begins its half. [`Ended`] requires it: with a name that matches no
+/// test a child would do nothing, and end well.
+const BEGUN: &str = "the child has begun";
+
 /// Whether this is the child process of `test`.
 pub(crate) fn is_child(test: &str) -> bool {
-    std::env::var(ROLE).is_ok_and(|role| role == test)
+    let is_child = std::env::var(ROLE).is_ok_and(|role| role == test);
+    if is_child {
+        println!("{BEGUN}");
+    }
+    is_child
 }
 
 /// This test binary once more, to run `test` alone, as the child.
@@ -28,9 +36,17 @@ pub(crate) fn again(test: &str) -> Command {
     command
 }
 
+/// Says something of a test that goes through: past the harness, which keeps its output to itself.
+pub(crate) fn say(line: &str) {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{line}").unwrap();
+}
+
 /// A process whose output, both streams, is read as it comes. Killed when dropped.
 pub(crate) struct Process {
     child: Child,
+    /// It is this binary once more: see [`BEGUN`].
+    is_again: bool,
     lines: Receiver<String>,
     seen: Vec<String>,
 }
@@ -42,6 +58,11 @@ pub(crate) struct Ended {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Process {
+        Process::start_until(command, usize::MAX)
+    }
+
+    /// Its stdout is closed after so many lines, as `| head` does.
+    pub(crate) fn start_until(command: &mut Command, stdout_lines: usize) -> Process {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -49,10 +70,11 @@ impl Process {
             .spawn()
             .unwrap();
         let (send, lines) = channel();
-        read_lines(child.stdout.take().unwrap(), send.clone());
-        read_lines(child.stderr.take().unwrap(), send);
+        read_lines(child.stdout.take().unwrap(), stdout_lines, send.clone());
+        read_lines(child.stderr.take().unwrap(), usize::MAX, send);
         Process {
             child,
+            is_again: command.get_envs().any(|(name, _)| name == ROLE),
             lines,
             seen: Vec::new(),
         }
@@ -110,19 +132,25 @@ impl Process {
     }
 
     /// Waits for its end.
+    #[track_caller]
     pub(crate) fn end(self) -> Ended {
         self.end_within(DEADLINE)
     }
 
+    #[track_caller]
     pub(crate) fn end_within(mut self, time: Duration) -> Ended {
         let until = Instant::now() + time;
         while self.next_line(until).is_some() {}
         // Both streams are closed, so that it is about to end.
         let status = self.child.wait().unwrap();
-        Ended {
+        let ended = Ended {
             status,
             lines: std::mem::take(&mut self.seen),
+        };
+        if self.is_again {
+            ended.assert_said(BEGUN);
         }
+        ended
     }
 }
 
@@ -134,9 +162,9 @@ impl Drop for Process {
     }
 }
 
-fn read_lines(stream: impl Read + Send + 'static, send: Sender<String>) {
+fn read_lines(stream: impl Read + Send + 'static, lines_max: usize, send: Sender<String>) {
     std::thread::spawn(move || {
-        for line in BufReader::new(stream).split(b'\n') {
+        for line in BufReader::new(stream).split(b'\n').take(lines_max) {
             let Ok(line) = line else { return };
             let line = String::from_utf8_lossy(&line).into_owned();
             if send.send(line).is_err() {

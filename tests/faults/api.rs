@@ -15,6 +15,9 @@ use crate::common::{
     wait_for,
 };
 
+/// Each of the longer ones.
+const ROUNDS: u32 = 6;
+
 /// 1,000 adds and removes from 8 threads; some services fail all the time.
 #[test]
 fn adds_and_removes_from_eight_threads_while_services_fail() {
@@ -22,7 +25,7 @@ fn adds_and_removes_from_eight_threads_while_services_fail() {
     const EACH: usize = 125;
     leaves_nothing(
         "api::adds_and_removes_from_eight_threads_while_services_fail",
-        2,
+        ROUNDS,
         || {
             let app = unlimited("app");
             for i in 0..3 {
@@ -33,9 +36,11 @@ fn adds_and_removes_from_eight_threads_while_services_fail() {
             app.start().unwrap();
             let (runs, ends) = (Tally::new(), Tally::new());
             let failed = Arc::new(AtomicU64::new(0));
+            let fails_meanwhile = || failed.load(Ordering::Relaxed) > 0;
             thread::scope(|scope| {
                 for t in 0..THREADS {
                     let (app, runs, ends, failed) = (&app, &runs, &ends, &failed);
+                    let fails_meanwhile = &fails_meanwhile;
                     scope.spawn(move || {
                         for i in 0..EACH {
                             let failed = failed.clone();
@@ -51,6 +56,10 @@ fn adds_and_removes_from_eight_threads_while_services_fail() {
                             let id = app
                                 .add(format!("s{t}-{i}"), counted(runs, ending(ends, service)))
                                 .unwrap();
+                            if i == 0 {
+                                // Removed at once, none might come to that.
+                                wait_for("one fails", fails_meanwhile);
+                            }
                             if i % 2 == 0 {
                                 app.remove_and_wait(id, secs(30)).unwrap();
                             } else {
@@ -64,6 +73,7 @@ fn adds_and_removes_from_eight_threads_while_services_fail() {
                 app.report().services().len() == 3
             });
             assert_eq!(runs.get(), ends.get());
+            assert!(fails_meanwhile());
             let report = app.stop();
             assert!(report.is_empty(), "{report}");
         },
@@ -232,7 +242,7 @@ fn user_values_are_not_dropped_on_the_supervisor_thread() {
     const SERVICES: usize = 100;
     leaves_nothing(
         "api::user_values_are_not_dropped_on_the_supervisor_thread",
-        3,
+        ROUNDS,
         || {
             let app = unlimited("app");
             let (tell, dropped_on) = unbounded();

@@ -45,7 +45,7 @@ fn service_that_never_returns() {
 fn service_that_never_returns_is_not_run_twice() {
     leaves_nothing(
         "hangs::service_that_never_returns_is_not_run_twice",
-        3,
+        ROUNDS,
         || {
             let app = unlimited("app");
             let mut events = Recorder::of(&app);
@@ -68,32 +68,36 @@ fn service_that_never_returns_is_not_run_twice() {
 /// A removal isn't over before an old thread that the service has overlapped has ended.
 #[test]
 fn removed_while_an_overlapped_thread_hangs() {
-    leaves_nothing("hangs::removed_while_an_overlapped_thread_hangs", 3, || {
-        let app = Supervisor::builder("app").max_services(1).build().unwrap();
-        let mut events = Recorder::of(&app);
-        let release = Gate::new();
-        app.start().unwrap();
-        let service = hung_once(&release);
-        let id = add_running_as(&app, "a", service, |spec| {
-            spec.stop_timeout(ms(200)).allow_overlap(1)
-        });
-        app.restart_service(id).unwrap();
-        events.wait_nth("app.a", "started", 2);
+    leaves_nothing(
+        "hangs::removed_while_an_overlapped_thread_hangs",
+        ROUNDS,
+        || {
+            let app = Supervisor::builder("app").max_services(1).build().unwrap();
+            let mut events = Recorder::of(&app);
+            let release = Gate::new();
+            app.start().unwrap();
+            let service = hung_once(&release);
+            let id = add_running_as(&app, "a", service, |spec| {
+                spec.stop_timeout(ms(200)).allow_overlap(1)
+            });
+            app.restart_service(id).unwrap();
+            events.wait_nth("app.a", "started", 2);
 
-        let kept = app.remove_and_wait(id, ms(100)).unwrap_err();
-        assert_eq!(kept.kind(), ErrorKind::Timeout, "{kept}");
-        events.wait("app.a", "stopped");
-        wait_state(&app, "app.a", State::Abandoned);
-        let full = app.add("b", obedient()).unwrap_err();
-        assert_eq!(full.kind(), ErrorKind::Full, "{full}");
-        release.open();
-        app.remove_and_wait(id, secs(10)).unwrap();
-        assert_eq!(events.wait("app.a", "ended late").incarnation(), 1);
-        events.wait("app.a", "removed");
-        assert_eq!(events.count("app.a", "ended late"), 1);
-        app.add("a", obedient()).unwrap();
-        assert!(app.stop().is_empty());
-    });
+            let kept = app.remove_and_wait(id, ms(100)).unwrap_err();
+            assert_eq!(kept.kind(), ErrorKind::Timeout, "{kept}");
+            events.wait("app.a", "stopped");
+            wait_state(&app, "app.a", State::Abandoned);
+            let full = app.add("b", obedient()).unwrap_err();
+            assert_eq!(full.kind(), ErrorKind::Full, "{full}");
+            release.open();
+            app.remove_and_wait(id, secs(10)).unwrap();
+            assert_eq!(events.wait("app.a", "ended late").incarnation(), 1);
+            events.wait("app.a", "removed");
+            assert_eq!(events.count("app.a", "ended late"), 1);
+            app.add("a", obedient()).unwrap();
+            assert!(app.stop().is_empty());
+        },
+    );
 }
 
 /// Ignores the stop of its first incarnation.
@@ -155,7 +159,7 @@ fn stop_hooks_that_never_return_leave_room_for_others() {
     const OTHERS: usize = 6;
     leaves_nothing(
         "hangs::stop_hooks_that_never_return_leave_room_for_others",
-        1,
+        ROUNDS,
         || {
             let app = Supervisor::builder("app")
                 .limit(Limit::none())
@@ -238,7 +242,7 @@ fn on_stop_closure_that_never_returns() {
 #[test]
 fn observer_that_blocks_for_ever() {
     const FAILURES: u64 = 50;
-    leaves_nothing("hangs::observer_that_blocks_for_ever", 3, || {
+    leaves_nothing("hangs::observer_that_blocks_for_ever", ROUNDS, || {
         let release = Gate::new();
         let wait = release.clone();
         let app = Supervisor::builder("app")

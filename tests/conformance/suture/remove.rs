@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstay::{Context, ErrorKind, State, Supervisor};
+use backstay::{Context, ErrorKind, Exceeded, Limit, State, Supervisor};
 
 use crate::common::{
-    Gate, Recorder, Tally, add_running, add_running_as, counted, ending, hung, ms, obedient, secs,
-    slow_to_stop, state, timed,
+    Gate, Recorder, Tally, add_running, add_running_as, counted, ending, fails, hung, ms, obedient,
+    secs, slow_to_stop, state, timed,
 };
 
 #[test]
@@ -107,6 +107,32 @@ fn remove_and_wait_twice_is_ok() {
     again.unwrap();
     assert!(took < ms(100), "{took:?}");
     app.stop();
+}
+
+/// The removed one isn't waited for until the pause is over, nor started then. In virtual time,
+/// with others: `machine/tests/suture.rs`.
+#[test]
+fn remove_during_a_pause_cancels_the_restart() {
+    const PAUSE: Duration = secs(3);
+    let limit = Limit::decay(0.0, secs(30)).then(Exceeded::Pause {
+        time: PAUSE,
+        jitter: 0.0,
+    });
+    let app = Supervisor::builder("app").limit(limit).build().unwrap();
+    let mut events = Recorder::of(&app);
+    let id = app.add("a", fails(u64::MAX, "always")).unwrap();
+    app.start().unwrap();
+    events.wait("app", "paused");
+    assert_eq!(state(&app, "app.a"), State::Paused);
+
+    let (answer, took) = timed(|| app.remove_and_wait(id, secs(30)));
+    answer.unwrap();
+    assert!(took < PAUSE / 2, "{took:?}");
+    assert_eq!(app.id("a"), None);
+    assert_eq!(events.count("app", "resumed"), 0);
+    events.wait("app", "resumed");
+    app.stop();
+    assert_eq!(events.count("app.a", "started"), 1);
 }
 
 #[test]

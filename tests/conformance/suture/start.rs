@@ -6,7 +6,8 @@ use backstay::{Context, ErrorKind, State, Supervisor};
 use crossbeam_channel::unbounded;
 
 use crate::common::{
-    Recorder, Tally, add_running, counted, obedient, secs, take, timed, wait_state,
+    Recorder, Tally, add_running, counted, ending, ms, obedient, pass, secs, take, timed,
+    wait_state,
 };
 
 #[test]
@@ -121,37 +122,63 @@ fn add_races_with_serve() {
 /// The stop comes before, between and after the starts of a flat and of a deep tree.
 #[test]
 fn stop_wins_over_a_start_under_way() {
-    const NESTED: usize = 99;
+    const TRIES: u32 = 8;
+    let mut stopped = Vec::new();
     for deep in [false, true] {
+        let tree = Nested::new(deep);
+        tree.app.start().unwrap();
+        // Each try stops later than the one before, the last one when all have started.
+        let ((), all) = timed(|| tree.runs.reach(NESTED));
+        stopped.push(tree.stop());
+        for n in 0..TRIES {
+            let tree = Nested::new(deep);
+            tree.app.start().unwrap();
+            pass(all * n / TRIES);
+            stopped.push(tree.stop());
+        }
+    }
+    // Nothing shall happen in this time.
+    pass(ms(200));
+    for (tree, ran) in stopped {
+        assert_eq!(tree.runs.get(), ran);
+        let report = tree.app.report();
+        assert!(report.iter().all(|s| !s.state().is_alive()), "{report}");
+    }
+}
+
+/// How many supervisors are below another one, each with one service.
+const NESTED: u64 = 99;
+
+struct Nested {
+    app: Supervisor,
+    runs: Tally,
+    ends: Tally,
+}
+
+impl Nested {
+    /// Side by side, or each below the one before.
+    fn new(deep: bool) -> Nested {
         let app = Supervisor::new("app");
         let (runs, ends) = (Tally::new(), Tally::new());
         let mut parent = app.clone();
         for i in 0..NESTED {
             let inner = Supervisor::new("inner");
-            inner
-                .add(
-                    "a",
-                    counted(&runs, crate::common::ending(&ends, obedient())),
-                )
-                .unwrap();
+            let service = counted(&runs, ending(&ends, obedient()));
+            inner.add("a", service).unwrap();
             parent.add(format!("n{i}"), inner.clone()).unwrap();
             if deep {
                 parent = inner;
             }
         }
-        app.start().unwrap();
-        let report = app.stop();
-        assert!(report.is_empty(), "{report}");
+        Nested { app, runs, ends }
+    }
 
-        let ran = runs.get();
-        assert_eq!(ends.get(), ran);
-        // Nothing shall happen in this time.
-        crate::common::pass(crate::common::ms(200));
-        assert_eq!(runs.get(), ran);
-        assert!(
-            app.report().iter().all(|s| !s.state().is_alive()),
-            "{}",
-            app.report()
-        );
+    /// With how many services have run, all of which have ended.
+    fn stop(self) -> (Nested, u64) {
+        let report = self.app.stop();
+        assert!(report.is_empty(), "{report}");
+        let ran = self.runs.get();
+        assert_eq!(self.ends.get(), ran);
+        (self, ran)
     }
 }
