@@ -301,3 +301,63 @@ fn panic_in_the_drop_of_an_event_is_quiet_or_not() {
         assert_eq!(hooked.try_iter().count(), 1);
     });
 }
+
+/// An error whose `Drop` uses its tree.
+#[derive(Debug)]
+struct Caller(Supervisor, crossbeam_channel::Sender<String>);
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("caller")
+    }
+}
+
+impl std::error::Error for Caller {}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        drop(self.0.subscribe(1));
+        let thread = std::thread::current();
+        self.1
+            .send(thread.name().unwrap_or("?").to_owned())
+            .unwrap();
+    }
+}
+
+#[test]
+fn what_a_subscription_holds_goes_with_it() {
+    keep_log();
+    for (name, at_the_end) in [("unread", false), ("unread-late", true)] {
+        let app = quiet(name).build().unwrap();
+        let path = format!("{name}.a");
+        let events = app.subscribe(1_000);
+        let (told, dropped) = crossbeam_channel::unbounded();
+        app.add("a", move |ctx: &Context| {
+            match ctx.incarnation() {
+                1 => return Err(Caller(ctx.supervisor().clone(), told.clone()).into()),
+                // After that nobody else has the first one.
+                2..=4 => return Err("another".into()),
+                _ => ctx.wait_stop(),
+            }
+            Ok(())
+        })
+        .unwrap();
+        app.start().unwrap();
+        wait_for("the fifth incarnation", || {
+            let report = app.report();
+            report
+                .find("unread.a")
+                .is_some_and(|a| a.incarnation() == 5)
+        });
+        if at_the_end {
+            assert!(app.stop().is_empty());
+        }
+        let own = std::thread::current();
+        drop(events);
+        app.add("b", |_: &Context| Ok(()))
+            .map(drop)
+            .unwrap_or_default();
+        assert_eq!(Some(common::take(&dropped).as_str()), own.name());
+        assert!(app.stop().is_empty());
+    }
+}

@@ -46,7 +46,7 @@ struct Subscribers {
 
 struct Subscriber {
     queue: Sender<Event>,
-    tally: Weak<Tally>,
+    tally: Arc<Tally>,
 }
 
 /// What a hub and an `Events` share besides the queue.
@@ -71,7 +71,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn subscribe(&self, capacity: usize) -> Events {
+    pub(crate) fn subscribe(self: &Arc<Hub>, capacity: usize) -> Events {
         let (queue, receiver) = bounded(capacity);
         let tally = Arc::new(Tally::default());
         let mut subscribers = self.subscribers.lock();
@@ -80,13 +80,14 @@ impl Hub {
         } else {
             subscribers.list.push(Subscriber {
                 queue,
-                tally: Arc::downgrade(&tally),
+                tally: tally.clone(),
             });
             self.listening.store(true, Ordering::Release);
         }
         Events {
             queue: receiver,
             tally,
+            hub: Arc::downgrade(self),
         }
     }
 
@@ -95,11 +96,18 @@ impl Hub {
         let mut subscribers = self.subscribers.lock();
         subscribers.closed = true;
         for subscriber in subscribers.list.drain(..) {
-            if let Some(tally) = subscriber.tally.upgrade() {
-                tally.closed.store(true, Ordering::Release);
-            }
+            subscriber.tally.closed.store(true, Ordering::Release);
         }
         self.listening.store(false, Ordering::Release);
+    }
+
+    /// Nothing more goes into that queue.
+    fn unsubscribe(&self, tally: &Arc<Tally>) {
+        let mut subscribers = self.subscribers.lock();
+        subscribers.list.retain(|s| !Arc::ptr_eq(&s.tally, tally));
+        if subscribers.list.is_empty() {
+            self.listening.store(false, Ordering::Release);
+        }
     }
 
     fn is_listening(&self) -> bool {
@@ -110,23 +118,13 @@ impl Hub {
         if !self.is_listening() {
             return;
         }
-        let mut subscribers = self.subscribers.lock();
-        // `Events` that were dropped leave here.
-        subscribers
-            .list
-            .retain(|s| match s.queue.try_send(event.clone()) {
-                Ok(()) => true,
-                Err(TrySendError::Full(_)) => match s.tally.upgrade() {
-                    Some(tally) => {
-                        *tally.dropped.lock() += 1;
-                        true
-                    }
-                    None => false,
-                },
-                Err(TrySendError::Disconnected(_)) => false,
-            });
-        if subscribers.list.is_empty() {
-            self.listening.store(false, Ordering::Release);
+        for subscriber in &self.subscribers.lock().list {
+            match subscriber.queue.try_send(event.clone()) {
+                Ok(()) => {}
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                    *subscriber.tally.dropped.lock() += 1;
+                }
+            }
         }
     }
 }
@@ -139,6 +137,17 @@ impl Hub {
 pub struct Events {
     queue: Receiver<Event>,
     tally: Arc<Tally>,
+    hub: Weak<Hub>,
+}
+
+impl Drop for Events {
+    /// What was not read goes here, with its user's errors, and not under the locks of whoever tells the
+    /// next event: a channel keeps its messages as long as one end is there, and ours is the last now.
+    fn drop(&mut self) {
+        if let Some(hub) = self.hub.upgrade() {
+            hub.unsubscribe(&self.tally);
+        }
+    }
 }
 
 impl Events {

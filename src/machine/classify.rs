@@ -50,6 +50,10 @@ pub(crate) fn classify(outcome: Outcome, restart: Restart, asked: Asked) -> Dire
             | Outcome::Exit(Exit::Bounce) => {
                 return Directive::AsAsked;
             }
+            // It may have been stopped to be dropped.
+            Outcome::Exit(Exit::Missing) if restart == Restart::Never => {
+                return Directive::AsAsked;
+            }
             Outcome::Exit(
                 Exit::DoNotRestart | Exit::TerminateTree | Exit::Uninstall | Exit::Missing,
             ) => {}

@@ -66,7 +66,7 @@ const ASKED_FOR_A_RESTART: [[Directive; 3]; 10] = {
         /* TerminateTree */ [Terminate, Terminate, Terminate],
         /* Bounce        */ [AsAsked,   AsAsked,   AsAsked],
         /* Uninstall     */ [Uninstall, Uninstall, Uninstall],
-        /* Missing       */ [Park,      Park,      Park],
+        /* Missing       */ [Park,      Park,      AsAsked],
     ]
 };
 

@@ -362,7 +362,8 @@ fn ends(id: ChildId, live: &Live, policy: &Policy) -> Vec<Input> {
         if outcome == Outcome::NoInput && (policy.links.is_none() || !never) {
             continue;
         }
-        let leaves = never || outcome == Outcome::Exit(Exit::Uninstall);
+        let once = never && outcome != Outcome::Exit(Exit::Missing);
+        let leaves = once || outcome == Outcome::Exit(Exit::Uninstall);
         let drops = leaves && outcome != Outcome::Exit(Exit::TerminateTree);
         let may_drop = outcome != Outcome::NoInput
             && (live.discards || (live.story == Story::Started && drops));
