@@ -162,21 +162,17 @@ impl Supervisor {
 
     /// `complete`: what they need must have a provider.
     fn add_checked(&self, specs: Vec<Spec>, complete: bool) -> Result<Vec<ServiceId>, Error> {
-        if let Some(invalid) = &self.core.settings.invalid {
-            return Err(invalid.clone());
-        }
-        for spec in &specs {
-            spec.check()?;
-        }
-        let adopted = self.adopt_all(&specs)?;
+        let adopted = self.adopt_all(&specs);
         let defaults = &self.core.settings.defaults;
+        // Also those that are refused: a spec's values are the user's, a body's are dropped as such.
         let services = specs
             .into_iter()
             .map(|spec| {
-                let (policy, body) = split(spec, defaults);
+                let (policy, body) = split(spec, &self.core.name, defaults);
                 NewService { policy, body }
             })
             .collect();
+        let adopted = adopted?;
         let answer = self.core.request(Ask::Add { services, complete });
         if answer.is_err() {
             adopted.iter().for_each(|core| core.disown());
@@ -184,8 +180,14 @@ impl Supervisor {
         answer
     }
 
-    /// Claims the supervisors among new services, before they are added.
+    /// Checks new services by themselves and claims the supervisors among them, before they are added.
     fn adopt_all(&self, specs: &[Spec]) -> Result<Vec<Arc<Core>>, Error> {
+        if let Some(invalid) = &self.core.settings.invalid {
+            return Err(invalid.clone());
+        }
+        for spec in specs {
+            spec.check()?;
+        }
         let mut adopted: Vec<Arc<Core>> = Vec::new();
         for spec in specs {
             let Some(supervisor) = spec.service.as_supervisor() else {
