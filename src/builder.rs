@@ -236,8 +236,16 @@ impl SupervisorBuilder {
     /// # Errors
     /// A bad name, or a field with an impossible value; the text names it.
     pub fn build(self) -> Result<Supervisor, Error> {
-        self.check()?;
-        Ok(self.make(None))
+        match self.check() {
+            Ok(()) => Ok(self.make(None)),
+            Err(e) => Err(self.refuse(e)),
+        }
+    }
+
+    /// What it was given is dropped as values of the user's.
+    pub(crate) fn refuse(self, error: Error) -> Error {
+        drop(self.make(Some(error.clone())));
+        error
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {

@@ -676,7 +676,9 @@ impl Context {
     /// A field of the builder has an impossible value; this incarnation runs a supervisor already;
     /// it has ended or is asked to stop; no thread is to be had.
     pub fn supervise(&self, builder: SupervisorBuilder) -> Result<Supervisor, Error> {
-        builder.check_settings()?;
+        if let Err(e) = builder.check_settings() {
+            return Err(builder.refuse(e));
+        }
         let below = builder.make(None).borrowed();
         start_below(&below.core, self)?;
         Ok(below)

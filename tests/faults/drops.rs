@@ -310,6 +310,11 @@ fn panic_in_a_drop_of_what_a_builder_was_given() {
             wait_for("both are told", || {
                 Warnings::count("app", "in the drop") == 2
             });
+            // Also with a builder that is refused.
+            let observes = Bomb(drops.clone());
+            let refused = Supervisor::builder("a b").on_event(move |_| drop(observes.to_string()));
+            assert_eq!(refused.build().unwrap_err().kind(), ErrorKind::BadName);
+            assert_eq!(drops.get(), 3);
         },
     );
 }
