@@ -8,6 +8,7 @@ use crate::driver::body::Defaults;
 #[cfg(all(unix, feature = "signals"))]
 use crate::driver::core::SignalHook;
 use crate::driver::core::{Core, RankFailures, Settings};
+use crate::driver::discard::Owned;
 use crate::error::Error;
 use crate::event::Event;
 use crate::failure::Failure;
@@ -143,7 +144,8 @@ impl SupervisorBuilder {
     }
 
     /// Panics of its services, and of all below it, are recorded but not handed to the panic hook
-    /// that was there before; so nothing is printed by default.
+    /// that was there before; so nothing is printed by default. Also those of their hooks and filters and
+    /// of their `Drop`s, once a supervisor was started in the process.
     pub fn quiet_panics(mut self) -> SupervisorBuilder {
         self.quiet_panics = true;
         self
@@ -241,8 +243,16 @@ impl SupervisorBuilder {
     /// # Errors
     /// A bad name, or a field with an impossible value; the text names it.
     pub fn build(self) -> Result<Supervisor, Error> {
-        self.check()?;
-        Ok(self.make(None))
+        match self.check() {
+            Ok(()) => Ok(self.make(None)),
+            Err(e) => Err(self.refuse(e)),
+        }
+    }
+
+    /// What it was given is dropped as values of the user's.
+    pub(crate) fn refuse(self, error: Error) -> Error {
+        drop(self.make(Some(error.clone())));
+        error
     }
 
     pub(crate) fn check(&self) -> Result<(), Error> {
@@ -262,6 +272,25 @@ impl SupervisorBuilder {
 
     /// With `invalid` it refuses everything.
     pub(crate) fn make(self, invalid: Option<Error>) -> Supervisor {
+        let name: Arc<str> = Arc::from(self.name);
+        let quiet = self.quiet_panics;
+        let observers = self.observers.into_iter().map(|observer| -> Observer {
+            let observer = Owned::new(observer, &name, quiet);
+            Box::new(move |event| observer.get().into_iter().for_each(|f| f(event)))
+        });
+        let observers = observers.collect();
+        let rank_failures = self.rank_failures.map(|rank| -> RankFailures {
+            let rank = Owned::new(rank, &name, quiet);
+            Arc::new(move |failure| rank.get().map_or(0, |f| f(failure)))
+        });
+        #[cfg(all(unix, feature = "signals"))]
+        let signal_hooks = self.signal_hooks.into_iter().map(|(number, hook)| {
+            let hook = Owned::new(hook, &name, quiet);
+            let hook: SignalHook = Box::new(move |core| {
+                hook.get().into_iter().for_each(|f| f(core));
+            });
+            (number, hook)
+        });
         let settings = Settings {
             config: Config {
                 strategy: self.strategy,
@@ -277,15 +306,16 @@ impl SupervisorBuilder {
                 backoff: self.backoff,
                 panic_policy: self.panic_policy,
                 service_stop_timeout: self.service_stop_timeout,
+                quiet_panics: self.quiet_panics,
             },
             quiet_panics: self.quiet_panics,
             propagates_termination: self.propagates_termination,
-            rank_failures: self.rank_failures,
+            rank_failures,
             invalid,
             #[cfg(all(unix, feature = "signals"))]
-            signal_hooks: self.signal_hooks,
+            signal_hooks: signal_hooks.collect(),
         };
-        Supervisor::owning(Core::new(Arc::from(self.name), settings, self.observers))
+        Supervisor::owning(Core::new(name, settings, observers))
     }
 }
 

@@ -16,15 +16,18 @@ use crate::text::OneLine;
 #[derive(Clone)]
 pub struct Failure(Arc<Inner>);
 
-struct Inner {
-    path: Arc<str>,
+/// Its `Drop`, which drops the user's error, is in [`driver::discard`](crate::driver::discard).
+pub(crate) struct Inner {
+    pub(crate) path: Arc<str>,
     incarnation: u64,
     kind: FailureKind,
     message: Box<str>,
     location: Option<Box<str>>,
     thread_name: Option<Arc<str>>,
     run_time: Duration,
-    error: Option<BoxError>,
+    pub(crate) error: Option<BoxError>,
+    /// A panic in the `Drop` of that is not shown by the hook before ours.
+    pub(crate) quiet: bool,
     /// The text of the error before a filter replaced it, and nothing of that is left in `error`.
     mapped_from: Option<Mapped>,
     trace: Option<Trace>,
@@ -82,6 +85,7 @@ pub(crate) struct FailureParts {
     pub(crate) thread_name: Option<Arc<str>>,
     pub(crate) run_time: Duration,
     pub(crate) error: Option<BoxError>,
+    pub(crate) quiet: bool,
     pub(crate) mapped_from: Option<Box<str>>,
     pub(crate) trace: Option<Trace>,
 }
@@ -97,6 +101,7 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            quiet,
             mapped_from,
             trace,
         } = parts;
@@ -113,6 +118,7 @@ impl Failure {
             thread_name,
             run_time,
             error,
+            quiet,
             mapped_from,
             trace,
         }))

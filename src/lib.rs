@@ -306,7 +306,8 @@
 //! What holds, whatever services, hooks and observers do short of the list further down:
 //!
 //! * Every end is noticed: an error, a panic, a return; a panic in a `Drop`, a `Display` or a hook of
-//!   yours is told as [`EventKind::HookPanicked`] and goes no further.
+//!   yours is told as [`EventKind::HookPanicked`] and goes no further. Where no tree runs that could be
+//!   told, as for a service that was refused, it is a warning in the log.
 //! * The next incarnation starts when the one before has ended, with its `run` and all its stop
 //!   hooks. One that was abandoned is not started again before its thread has ended;
 //!   [`Spec::allow_overlap`] is the exception.

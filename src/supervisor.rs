@@ -169,21 +169,17 @@ impl Supervisor {
 
     /// `complete`: what they need must have a provider.
     fn add_checked(&self, specs: Vec<Spec>, complete: bool) -> Result<Vec<ServiceId>, Error> {
-        if let Some(invalid) = &self.core.settings.invalid {
-            return Err(invalid.clone());
-        }
-        for spec in &specs {
-            spec.check()?;
-        }
-        let adopted = self.adopt_all(&specs)?;
+        let adopted = self.adopt_all(&specs);
         let defaults = &self.core.settings.defaults;
+        // Also those that are refused: a spec's values are the user's, a body's are dropped as such.
         let services = specs
             .into_iter()
             .map(|spec| {
-                let (policy, body) = split(spec, defaults);
+                let (policy, body) = split(spec, &self.core.name, defaults);
                 NewService { policy, body }
             })
             .collect();
+        let adopted = adopted?;
         let answer = self.core.request(Ask::Add { services, complete });
         if answer.is_err() {
             adopted.iter().for_each(|core| core.disown());
@@ -191,8 +187,14 @@ impl Supervisor {
         answer
     }
 
-    /// Claims the supervisors among new services, before they are added.
+    /// Checks new services by themselves and claims the supervisors among them, before they are added.
     fn adopt_all(&self, specs: &[Spec]) -> Result<Vec<Arc<Core>>, Error> {
+        if let Some(invalid) = &self.core.settings.invalid {
+            return Err(invalid.clone());
+        }
+        for spec in specs {
+            spec.check()?;
+        }
         let mut adopted: Vec<Arc<Core>> = Vec::new();
         for spec in specs {
             let Some(supervisor) = spec.service.as_supervisor() else {
@@ -701,7 +703,9 @@ impl Context {
     /// A field of the builder has an impossible value; this incarnation runs a supervisor already;
     /// it has ended or is asked to stop; no thread is to be had.
     pub fn supervise(&self, builder: SupervisorBuilder) -> Result<Supervisor, Error> {
-        builder.check_settings()?;
+        if let Err(e) = builder.check_settings() {
+            return Err(builder.refuse(e));
+        }
         let below = builder.make(None).borrowed();
         start_below(&below.core, self)?;
         Ok(below)

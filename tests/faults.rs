@@ -7,6 +7,8 @@ mod common;
 
 #[path = "faults/api.rs"]
 mod api;
+#[path = "faults/drops.rs"]
+mod drops;
 #[path = "faults/hangs.rs"]
 mod hangs;
 #[path = "faults/panics.rs"]

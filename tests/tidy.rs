@@ -108,6 +108,7 @@ const WAITS: &[&str] = &["src/driver/inbox.rs", "src/services/select.rs"];
 const MAKE_THREADS: &[&str] = &[
     "src/driver/below.rs",
     "src/driver/detach.rs",
+    "src/driver/discard.rs",
     "src/driver/dispatch.rs",
     "src/driver/start.rs",
     "src/driver/stop.rs",

@@ -9,6 +9,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::core::Core;
+use super::discard::supervising;
 use super::limits;
 use super::run::Run;
 use super::start::answer_of;
@@ -82,6 +83,9 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
     std::thread::Builder::new()
         .name(home.thread_name.to_string())
         .spawn(move || {
+            let _supervising = supervising();
+            // Not references of the closure's, which would outlive that.
+            let (core, incarnation, ended) = (core, incarnation, ended);
             if let Err(error) = answer_of(&core, run.run()) {
                 incarnation.below.lock().nested_mut().failed = Some(error);
                 drop(incarnation.home.facts.send(Fact::BelowFailed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::panic::{guarded, guarded_drop};
+use super::discard::{call, discard, elsewhere};
 use crate::link::clock::Clock;
 use crate::machine::message::Policy;
 use crate::machine::policy::{Backoff, PanicPolicy, Restart};
@@ -17,13 +17,18 @@ pub(crate) struct Defaults {
     pub(crate) backoff: Backoff,
     pub(crate) panic_policy: PanicPolicy,
     pub(crate) service_stop_timeout: Duration,
+    pub(crate) quiet_panics: bool,
 }
 
 /// The user's values of one service. The last reference is dropped on the service's thread or on
 /// a stop thread, never on the supervisor's.
 pub(crate) struct Body {
-    /// Taken only by [`Body::discard`] and `drop`.
+    /// Taken only by `drop`.
     service: Option<Box<dyn Service>>,
+    /// For what goes wrong in a `Drop` where nobody is left to be told but the log: its supervisor's name
+    /// and its own.
+    path: [Arc<str>; 2],
+    quiet: bool,
     pub(crate) has_interrupt: bool,
     /// A deadline set for a supervisor by the spec it was added with.
     pub(crate) supervisor_timeout: Option<Duration>,
@@ -36,11 +41,12 @@ pub(crate) struct Body {
     pub(crate) admitted: bool,
 }
 
-pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
+pub(crate) fn split(spec: Spec, above: &Arc<str>, defaults: &Defaults) -> (Policy, Body) {
     let is_supervisor = spec.service.as_supervisor().is_some();
     let timeout = spec.stop_timeout.unwrap_or(defaults.service_stop_timeout);
+    let name: Arc<str> = Arc::from(spec.name);
     let policy = Policy {
-        name: Arc::from(spec.name),
+        name: name.clone(),
         restart: spec.restart,
         backoff: spec.backoff.unwrap_or(defaults.backoff),
         panic_backoff: spec.panic_backoff,
@@ -56,6 +62,8 @@ pub(crate) fn split(spec: Spec, defaults: &Defaults) -> (Policy, Body) {
     let body = Body {
         has_interrupt: spec.service.has_interrupt(),
         service: Some(spec.service),
+        path: [above.clone(), name],
+        quiet: defaults.quiet_panics,
         supervisor_timeout: if is_supervisor {
             spec.stop_timeout
         } else {
@@ -90,30 +98,24 @@ impl Body {
     pub(crate) fn supervisor(&self) -> Option<Supervisor> {
         self.service()?.as_supervisor().map(Supervisor::borrowed)
     }
-
-    /// Drops the values here, if this is the last reference. A panic's message comes back.
-    pub(crate) fn discard(body: Arc<Body>) -> Option<String> {
-        Arc::into_inner(body)?.drop_here()
-    }
-
-    fn drop_here(&mut self) -> Option<String> {
-        let service = self.service.take()?;
-        let filters = self.filters.take();
-        if !self.admitted {
-            return guarded_drop((service, filters));
-        }
-        let retired = guarded(|| service.retire()).err();
-        // A supervisor that doesn't run has services of its own, and somebody may still have a
-        // handle to it.
-        let below = service.as_supervisor().and_then(|s| s.core().close());
-        let dropped = guarded_drop((below, service, filters));
-        retired.or(dropped)
-    }
 }
 
 impl Drop for Body {
-    /// Where nobody is left to be told of a panic, it still goes no further.
     fn drop(&mut self) {
-        drop(self.drop_here());
+        let (Some(service), filters) = (self.service.take(), self.filters.take()) else {
+            return;
+        };
+        let path = Arc::from(self.path.join("."));
+        let (quiet, admitted) = (self.quiet, self.admitted);
+        elsewhere(move || {
+            if admitted {
+                call("retire", &path, quiet, || service.retire());
+                // A supervisor that doesn't run has services of its own, and somebody may still have a
+                // handle to it.
+                drop(service.as_supervisor().and_then(|s| s.core().close()));
+            }
+            discard(&path, quiet, service);
+            discard(&path, quiet, filters);
+        });
     }
 }

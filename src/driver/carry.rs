@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::body::Body;
 use super::engine::Remains;
+use super::mark;
 use super::run::{Current, FORGOTTEN_MAX, Run};
 use super::stop::{Job as StopJob, say_late};
 use super::thread::Order;
@@ -219,9 +220,9 @@ impl Run {
         let Some(slot) = self.engine.slots.get_mut(&id) else {
             return;
         };
-        if let Some(seat) = slot.seat.take() {
+        if let (Some(seat), Some(home)) = (slot.seat.take(), slot.home.clone()) {
             let trash = std::mem::take(&mut slot.trash);
-            if let Err(Order::Leave(trash)) = seat.order(Order::Leave(trash)) {
+            if let Err(Order::Leave { trash, .. }) = seat.order(Order::Leave { trash, home }) {
                 slot.trash = trash;
             }
         }
@@ -278,19 +279,28 @@ impl Run {
         }
     }
 
-    /// Drops user values on a stop thread. The answer has the messages of `Drop`s that panicked.
-    pub(super) fn bury(&self, remains: Remains) -> Option<Receiver<Vec<String>>> {
+    /// Drops user values on a stop thread, which answers when it has.
+    pub(super) fn bury(&self, remains: Remains) -> Option<Receiver<()>> {
         if remains.len() == 0 {
             return None;
         }
         let (done, buried) = bounded(1);
-        let core = self.core.clone();
         self.tree.stop_threads.push(StopJob::Bury {
             remains,
-            core,
+            of: self.as_owner(),
             done,
         });
         Some(buried)
+    }
+
+    /// For what is done for it on another thread.
+    pub(super) fn as_owner(&self) -> Arc<mark::Supervisor> {
+        Arc::new(mark::Supervisor {
+            core: self.core.clone(),
+            path: self.path.clone(),
+            emitter: self.emitter.clone(),
+            quiet: self.quiet,
+        })
     }
 
     pub(super) fn remember_early_end(&self, id: ChildId) {

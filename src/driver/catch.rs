@@ -27,6 +27,7 @@ impl Failure {
         let message = panic::guarded(|| error.to_string())
             .unwrap_or_else(|_| "an error whose text panicked".to_owned());
         let incarnation = mark::incarnation();
+        let quiet = incarnation.as_ref().is_some_and(|i| i.home.quiet);
         Failure::new(FailureParts {
             path: incarnation
                 .as_ref()
@@ -38,6 +39,7 @@ impl Failure {
             thread_name: std::thread::current().name().map(Arc::from),
             run_time: Duration::ZERO,
             error: Some(error),
+            quiet,
             mapped_from: None,
             trace: None,
         })
@@ -74,6 +76,7 @@ impl Failure {
                 thread_name: std::thread::current().name().map(Arc::from),
                 run_time: clock::now().saturating_duration_since(begun),
                 error: None,
+                quiet,
                 mapped_from: None,
                 trace: caught.trace,
             })

@@ -2,8 +2,9 @@
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::discard::discard;
+use super::limits;
 use super::mark::{self, Mark};
-use super::{limits, panic};
 use crate::context::Context;
 use crate::error::{Error, ErrorKind};
 use crate::failure::Failure;
@@ -63,15 +64,13 @@ impl Context {
         std::thread::Builder::new()
             .name(home.thread_name.to_string())
             .spawn(move || {
-                let (home, number) = (incarnation.home.clone(), incarnation.number);
+                let home = incarnation.home.clone();
                 let _marked = mark::enter(Mark {
                     incarnation: Some(incarnation),
                     ..Mark::default()
                 });
                 let unheard = tell.send(Failure::catch(f)).err();
-                if let Err(message) = panic::guarded_as(home.quiet, || drop(unheard)) {
-                    home.emit_hook_panic(number, "drop", &message);
-                }
+                discard(&home.path, home.quiet, unheard);
             })
             .map_err(|e| {
                 let text = format!("{}: could not start the thread: {e}", home.path);

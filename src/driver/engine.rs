@@ -7,7 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::board::{Board, Entry};
 use super::body::Body;
 use super::core::Core;
-use super::panic::guarded_drop;
+use super::discard::discard;
 use super::request::{Answer, Ask, NewService};
 use super::thread::Seat;
 use crate::context::{Home, Incarnation};
@@ -357,37 +357,27 @@ impl Remains {
         self.bodies.len() + self.failures.len() + self.supervisors.len() + self.values.len()
     }
 
-    /// Drops everything here. The messages of `Drop`s that panicked come back.
-    pub(crate) fn discard(self) -> Vec<String> {
-        let mut panics: Vec<String> = self.bodies.into_iter().filter_map(Body::discard).collect();
-        panics.extend(self.failures.into_iter().filter_map(guarded_drop));
-        panics.extend(self.supervisors.into_iter().filter_map(guarded_drop));
-        panics.extend(self.values.into_iter().filter_map(guarded_drop));
-        panics
+    /// Drops everything here, where the values without a name belong to `path`.
+    pub(crate) fn discard(self, path: &Arc<str>, quiet: bool) {
+        drop((self.bodies, self.failures, self.supervisors));
+        self.values
+            .into_iter()
+            .for_each(|value| discard(path, quiet, value));
     }
 }
 
 /// User values that an idle request leaves behind.
 #[derive(Default)]
 pub(crate) struct Leftover {
-    refused: Option<Ask>,
+    _refused: Option<Ask>,
     remains: Vec<Remains>,
 }
 
 impl Leftover {
     fn refused(ask: Ask) -> Leftover {
-        let mut leftover = Leftover::default();
-        leftover.refused = Some(ask);
-        leftover
-    }
-}
-
-impl Drop for Leftover {
-    fn drop(&mut self) {
-        drop(self.refused.take());
-        for remains in self.remains.drain(..) {
-            // A removal before the start: there is nobody to tell of a panic.
-            drop(remains.discard());
+        Leftover {
+            _refused: Some(ask),
+            remains: Vec::new(),
         }
     }
 }

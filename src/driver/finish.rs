@@ -72,8 +72,7 @@ impl Run {
         self.tree.stop_threads.push(StopJob::Rank {
             failures,
             rank,
-            emitter: self.emitter.clone(),
-            path: self.path.clone(),
+            of: self.as_owner(),
             done,
         });
         let until = self.patience(RANK_TIME_MAX);
@@ -247,11 +246,7 @@ impl Run {
         let Some(buried) = self.bury(remains) else {
             return;
         };
-        for message in self.wait_for_burial(&buried) {
-            let message = Arc::from(format!("drop: {message}"));
-            self.emitter
-                .emit(&self.path, 0, EventKind::HookPanicked { message });
-        }
+        self.wait_for_burial(&buried);
     }
 
     /// That long from now, but not beyond a deadline of the stop.
@@ -269,16 +264,15 @@ impl Run {
 
     /// For `stop` to mean that the values are gone. A `Drop` that blocks is not waited for longer
     /// than a service would be, nor beyond a deadline that was set for the stop.
-    fn wait_for_burial(&mut self, buried: &Receiver<Vec<String>>) -> Vec<String> {
+    fn wait_for_burial(&mut self, buried: &Receiver<()>) {
         let begun = clock::now();
         loop {
             let left =
                 DEFAULT_STOP_TIMEOUT.saturating_sub(clock::now().saturating_duration_since(begun));
             let until = self.patience(left);
             match self.inbox.wait_for(buried, until) {
-                Some(Other::Answer(panics)) => return panics,
+                Some(Other::Answer(())) | None => return,
                 Some(Other::Fact(fact)) => self.deal_with(fact),
-                None => return Vec::new(),
             }
         }
     }

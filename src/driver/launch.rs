@@ -79,7 +79,7 @@ impl Run {
                 self.has_no_thread(id, number, &lost, job);
             }
             // It was a run.
-            Err(Order::Leave(_) | Order::Discard { .. }) => {}
+            Err(Order::Leave { .. } | Order::Discard { .. }) => {}
         }
     }
 
@@ -135,6 +135,7 @@ impl Run {
             thread_name: None,
             run_time: Duration::ZERO,
             error: None,
+            quiet: job.incarnation.home.quiet,
             mapped_from: None,
             trace: None,
         });

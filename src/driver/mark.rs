@@ -5,7 +5,46 @@ use std::sync::Arc;
 
 use super::core::Core;
 use crate::context::{Context, Home, Incarnation};
-use crate::link::hub::Post;
+use crate::event::EventKind;
+use crate::link::hub::{Emitter, Post};
+
+/// A supervisor that has something done on another thread.
+pub(crate) struct Supervisor {
+    pub(crate) core: Arc<Core>,
+    pub(crate) path: Arc<str>,
+    pub(crate) emitter: Emitter,
+    pub(crate) quiet: bool,
+}
+
+/// Whose code runs on a thread.
+pub(crate) enum Owner {
+    Service(Arc<Home>, u64),
+    Supervisor(Arc<Supervisor>),
+}
+
+impl Owner {
+    pub(crate) fn is_quiet(&self) -> bool {
+        match self {
+            Owner::Service(home, _) => home.quiet,
+            Owner::Supervisor(supervisor) => supervisor.quiet,
+        }
+    }
+
+    /// Nobody listens to its tree any more.
+    pub(crate) fn is_over(&self) -> bool {
+        match self {
+            Owner::Service(home, _) => home.emitter.post.is_closed(),
+            Owner::Supervisor(supervisor) => supervisor.emitter.post.is_closed(),
+        }
+    }
+
+    pub(crate) fn emit(&self, kind: EventKind) {
+        match self {
+            Owner::Service(home, incarnation) => home.emit(*incarnation, kind),
+            Owner::Supervisor(s) => s.emitter.emit(&s.path, 0, kind),
+        }
+    }
+}
 
 /// What a thread of ours is doing.
 #[derive(Clone, Default)]
@@ -15,13 +54,13 @@ pub(crate) struct Mark {
     /// The service whose values are dropped here.
     pub(crate) home: Option<Arc<Home>>,
     /// The supervisor what is left of whose services is dropped here.
-    pub(crate) core: Option<Arc<Core>>,
+    pub(crate) supervisor: Option<Arc<Supervisor>>,
     /// This is a dispatcher thread of that tree.
     pub(crate) dispatcher: Option<Arc<Post>>,
 }
 
 thread_local! {
-    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, home: None, core: None, dispatcher: None }) };
+    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, home: None, supervisor: None, dispatcher: None }) };
 }
 
 impl Mark {
@@ -32,9 +71,9 @@ impl Mark {
         }
     }
 
-    pub(crate) fn of_supervisor(core: Arc<Core>) -> Mark {
+    pub(crate) fn of_supervisor(supervisor: Arc<Supervisor>) -> Mark {
         Mark {
-            core: Some(core),
+            supervisor: Some(supervisor),
             ..Mark::default()
         }
     }
@@ -92,25 +131,36 @@ impl Context {
     }
 }
 
-/// The service that this thread belongs to, in `run`, in a stop hook or in a `Drop` of its values.
-pub(crate) fn home() -> Option<Arc<Home>> {
+/// Whose code runs here, in `run`, in a stop hook or in a `Drop`.
+pub(crate) fn owner() -> Option<Owner> {
     MARK.try_with(|m| {
         let mark = m.borrow();
-        match &mark.incarnation {
-            Some(incarnation) => Some(incarnation.home.clone()),
-            None => mark.home.clone(),
+        match (&mark.incarnation, &mark.home, &mark.supervisor) {
+            (Some(incarnation), _, _) => {
+                Some(Owner::Service(incarnation.home.clone(), incarnation.number))
+            }
+            (None, Some(home), _) => Some(Owner::Service(home.clone(), 0)),
+            (None, None, supervisor) => supervisor.clone().map(Owner::Supervisor),
         }
     })
     .ok()
     .flatten()
 }
 
+/// The service that this thread belongs to.
+pub(crate) fn home() -> Option<Arc<Home>> {
+    match owner()? {
+        Owner::Service(home, _) => Some(home),
+        Owner::Supervisor(_) => None,
+    }
+}
+
 /// The supervisor that waits for this thread.
 pub(crate) fn supervisor() -> Option<Arc<Core>> {
-    match home() {
-        Some(home) => Some(home.supervisor.core().clone()),
-        None => MARK.try_with(|m| m.borrow().core.clone()).ok().flatten(),
-    }
+    owner().map(|owner| match owner {
+        Owner::Service(home, _) => home.supervisor.core().clone(),
+        Owner::Supervisor(supervisor) => supervisor.core.clone(),
+    })
 }
 
 pub(crate) fn is_dispatcher_of(post: &Arc<Post>) -> bool {

@@ -22,6 +22,7 @@ mod carry;
 mod catch;
 pub(crate) mod core;
 mod detach;
+pub(crate) mod discard;
 pub(crate) mod dispatch;
 mod engine;
 mod fence;

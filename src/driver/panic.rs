@@ -155,16 +155,21 @@ pub(crate) fn catch_run<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, Caug
 pub(crate) fn catch<R>(quiet: bool, f: impl FnOnce() -> R) -> Result<R, Caught> {
     let watch = if quiet { Watch::Quiet } else { Watch::Record };
     let before = WATCH.with(|w| w.replace(watch));
-    // A record may be left from a panic that the service caught itself.
-    take_record();
+    // Called by a `Drop` on the way out of a panic, it is that one's. Else a record may be left from a
+    // panic that the service caught itself.
+    let outer = take_record().filter(|_| std::thread::panicking());
     let result = catch_unwind(AssertUnwindSafe(f));
     WATCH.with(|w| w.set(before));
-    result.map_err(|payload| {
+    let result = result.map_err(|payload| {
         let record = take_record();
         let caught = describe(&*payload, record);
         drop_payload(payload);
         caught
-    })
+    });
+    if outer.is_some() {
+        SEEN.set(outer);
+    }
+    result
 }
 
 /// `None` also on a thread that is going away and has no thread-locals any more.
@@ -204,15 +209,14 @@ fn drop_payload(payload: Box<dyn Any + Send>) {
     }
 }
 
-/// Drops a user's value. If its `Drop` panics, the message.
-pub(crate) fn guarded_drop<T>(value: T) -> Option<String> {
-    guarded(|| drop(value)).err()
-}
-
 /// Calls a user's code whose panic goes no further than its message.
 pub(crate) fn guarded<R>(f: impl FnOnce() -> R) -> Result<R, String> {
-    let quiet = WATCH.try_with(Cell::get).unwrap_or(Watch::Off) == Watch::Quiet;
-    guarded_as(quiet, f)
+    guarded_as(is_quiet(), f)
+}
+
+/// Whether this happens inside of something that is quiet.
+pub(crate) fn is_quiet() -> bool {
+    WATCH.try_with(Cell::get).unwrap_or(Watch::Off) == Watch::Quiet
 }
 
 /// The same, of a service whose panics are quiet or not.

@@ -46,6 +46,7 @@ impl Run {
                     thread_name: Some(home.thread_name.clone()),
                     run_time,
                     error: None,
+                    quiet: home.quiet,
                     mapped_from: None,
                     trace: None,
                 });

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::thread::discard_quietly;
 use crate::context::Incarnation;
 use crate::event::{EventKind, Next};
 use crate::link::fact::Ended;
@@ -44,9 +43,6 @@ pub(super) fn renew(failed: &Arc<Incarnation>, ended: &Ended) -> Option<Arc<Inca
         failed.home.emit(failed.number, event);
         failed.home.emit(heir.number, EventKind::Started);
     };
-    let replaced = licence.pass(failed, &heir, failure, tell)?;
-    for old in replaced.into_iter().flatten() {
-        discard_quietly(failed, "drop", vec![old]);
-    }
+    drop(licence.pass(failed, &heir, failure, tell)?);
     Some(heir)
 }

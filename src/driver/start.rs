@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crossbeam_channel::bounded;
 
 use super::core::{Claimed, Core};
+use super::discard::supervising;
 use super::run::{Run, RunEnded};
 use super::{dispatch, limits, panic};
 use crate::context::Context;
@@ -23,7 +24,8 @@ fn claim_root(core: &Arc<Core>) -> Result<Claimed, Error> {
 /// It can't be started, or how it failed.
 pub(crate) fn run_root(core: &Arc<Core>) -> Result<(), Error> {
     let claimed = claim_root(core)?;
-    Run::root(core.clone(), claimed).run();
+    let _supervising = supervising();
+    drop(Run::root(core.clone(), claimed).run());
     match core.wait_end(None) {
         Some(ended) => ended.result.clone(),
         None => Ok(()),
@@ -45,8 +47,11 @@ pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
     let (give, take) = bounded::<Claimed>(1);
     let thread_core = core.clone();
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let _supervising = supervising();
+        // Not a reference of the closure's, which would outlive that.
+        let core = thread_core;
         if let Ok(claimed) = take.recv() {
-            Run::root(thread_core, claimed).run();
+            drop(Run::root(core, claimed).run());
         }
     });
     match spawned {
@@ -78,6 +83,7 @@ pub(crate) fn run_nested(core: &Arc<Core>, context: &Context) -> ServiceResult {
     }
     let post = context.incarnation.home.emitter.post.clone();
     let claimed = core.begin_nested(post)?;
+    let _supervising = supervising();
     let run = Run::nested(core.clone(), claimed, context);
     answer_of(core, run.run())
 }

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::body::Body;
-use super::core::{Core, RankFailures};
+use super::core::RankFailures;
+use super::discard;
 use super::engine::Remains;
 use super::fence::Fence;
 use super::limits;
@@ -27,7 +28,6 @@ use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::id::ServiceId;
 use crate::link::fact::{Fact, HookKind, HookTicket};
-use crate::link::hub::Emitter;
 use crate::link::shelf::Shelf;
 
 /// How many stop threads a tree may have at a time, without those of abandoned services.
@@ -93,15 +93,14 @@ pub(crate) enum Job {
     Rank {
         failures: Vec<Failure>,
         rank: RankFailures,
-        emitter: Emitter,
-        path: Arc<str>,
+        of: Arc<mark::Supervisor>,
         done: crossbeam_channel::Sender<Option<usize>>,
     },
     /// Drop the values of all services of a supervisor that is over.
     Bury {
         remains: Remains,
-        core: Arc<Core>,
-        done: crossbeam_channel::Sender<Vec<String>>,
+        of: Arc<mark::Supervisor>,
+        done: crossbeam_channel::Sender<()>,
     },
 }
 
@@ -252,17 +251,17 @@ impl Job {
             Job::Rank {
                 failures,
                 rank,
-                emitter,
-                path,
-                done,
-            } => drop(done.send(highest(&failures, &rank, &emitter, &path))),
-            Job::Bury {
-                remains,
-                core,
+                of,
                 done,
             } => {
-                let _marked = mark::enter(Mark::of_supervisor(core));
-                drop(done.send(remains.discard()));
+                let _marked = mark::enter(Mark::of_supervisor(of.clone()));
+                let _ = done.send(highest(&failures, &rank, &of));
+                drop(failures);
+            }
+            Job::Bury { remains, of, done } => {
+                let _marked = mark::enter(Mark::of_supervisor(of.clone()));
+                remains.discard(&of.path, of.quiet);
+                let _ = done.send(());
             }
         }
     }
@@ -286,24 +285,13 @@ impl Job {
 }
 
 /// Which failure ranks highest, of equals the first. A panic is told, and decides nothing.
-fn highest(
-    failures: &[Failure],
-    rank: &RankFailures,
-    emitter: &Emitter,
-    path: &Arc<str>,
-) -> Option<usize> {
-    let ranked = guarded_as(false, || {
+fn highest(failures: &[Failure], rank: &RankFailures, of: &mark::Supervisor) -> Option<usize> {
+    let mut highest = None;
+    discard::call("rank_failures", &of.path, of.quiet, || {
         let ranks = failures.iter().map(|failure| rank(failure)).enumerate();
-        ranks.max_by_key(|&(place, rank)| (rank, Reverse(place)))
+        highest = ranks.max_by_key(|&(place, rank)| (rank, Reverse(place)));
     });
-    match ranked {
-        Ok(highest) => highest.map(|(place, _)| place),
-        Err(panic) => {
-            let message = Arc::from(format!("rank_failures: {panic}"));
-            emitter.emit(path, 0, EventKind::HookPanicked { message });
-            None
-        }
-    }
+    highest.map(|(place, _)| place)
 }
 
 /// A hook that is called after the deadline, or hasn't been by then.
@@ -369,11 +357,9 @@ fn clear(shelf: &Shelf, incarnation: &Arc<Incarnation>) {
         if values.is_empty() {
             return;
         }
+        let home = &incarnation.home;
         for value in values {
-            let home = &incarnation.home;
-            if let Err(message) = guarded_as(home.quiet, || drop(value)) {
-                home.emit_hook_panic(incarnation.number, "drop", &message);
-            }
+            discard::discard(&home.path, home.quiet, value);
         }
     }
 }
@@ -381,14 +367,7 @@ fn clear(shelf: &Shelf, incarnation: &Arc<Incarnation>) {
 /// Drops a service's values here and tells its supervisor.
 pub(crate) fn discard(body: Option<Arc<Body>>, trash: Vec<Failure>, home: &Arc<Home>) {
     let _marked = mark::enter(Mark::of_home(home.clone()));
-    if let Some(message) = body.and_then(Body::discard) {
-        home.emit_hook_panic(0, "drop", &message);
-    }
-    for failure in trash {
-        if let Some(message) = super::panic::guarded_drop(failure) {
-            home.emit_hook_panic(0, "drop", &message);
-        }
-    }
+    drop((body, trash));
     drop(home.facts.send(Fact::Discarded {
         child: home.cell.id.child,
     }));

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::below::end_below;
 use super::body::Body;
+use super::discard;
 use super::fence::Fence;
 use super::filter;
 use super::limits;
@@ -17,7 +18,7 @@ use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded_as};
 use super::renew::renew;
-use super::stop::discard;
+use super::stop;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
 use crate::errors::Errors;
@@ -33,7 +34,10 @@ use crate::report::State;
 pub(crate) enum Order {
     Run(Job),
     /// Drop this and leave; the service is at rest.
-    Leave(Vec<Failure>),
+    Leave {
+        trash: Vec<Failure>,
+        home: Arc<Home>,
+    },
     /// Drop the service's values, say so and leave.
     Discard {
         body: Option<Arc<Body>>,
@@ -96,14 +100,13 @@ fn work(mut orders: OrderReceiver, _fence: Option<Arc<Fence>>) {
                     return;
                 }
             }
-            Order::Leave(trash) => {
-                for failure in trash {
-                    drop(panic::guarded_drop(failure));
-                }
+            Order::Leave { trash, home } => {
+                let _marked = mark::enter(Mark::of_home(home));
+                drop(trash);
                 return;
             }
             Order::Discard { body, trash, home } => {
-                discard(body, trash, &home);
+                stop::discard(body, trash, &home);
                 return;
             }
         }
@@ -140,7 +143,7 @@ fn run_once(job: Job) -> Result<Job, Then> {
     });
     // Told exactly once, whatever happens below.
     let mut end = TellEnd::new(incarnation.clone());
-    discard_quietly(&incarnation, "drop", trash);
+    drop(trash);
     let begun = clock::now();
     let result = if incarnation.life.enter() {
         if tells_entry {
@@ -160,7 +163,7 @@ fn run_once(job: Job) -> Result<Job, Then> {
         discard: to_discard,
         hooks,
     } = incarnation.life.finish();
-    discard_quietly(&incarnation, "drop", hooks);
+    discard_each(&incarnation, hooks);
     end.judge(result, run_time, &body);
     end_trade(&incarnation);
     if let Some(heir) = end.pass_on() {
@@ -173,13 +176,8 @@ fn run_once(job: Job) -> Result<Job, Then> {
     }
     let leave = to_discard.is_some();
     if leave {
-        // The supervisor's reference first: then ours is the last.
-        drop(to_discard);
-        if let Some(message) = Body::discard(body) {
-            incarnation
-                .home
-                .emit_hook_panic(incarnation.number, "drop", &message);
-        }
+        // Both references: here the values are dropped.
+        drop((to_discard, body));
         end.ended.discarded = true;
     } else {
         // Never the last one: the supervisor has another.
@@ -217,23 +215,28 @@ pub(super) fn refuse(order: Order) {
             end_trade(&job.incarnation);
             drop(TellEnd::new(job.incarnation));
         }
-        Order::Leave(_) | Order::Discard { .. } => {}
+        Order::Leave { trash, home } => {
+            let _marked = mark::enter(Mark::of_home(home));
+            drop(trash);
+        }
+        Order::Discard { body, trash, home } => {
+            let _marked = mark::enter(Mark::of_home(home));
+            drop((body, trash));
+        }
     }
 }
 
 /// Lets go of what the incarnation has provided and been provided with.
 fn end_trade(incarnation: &Incarnation) {
     if let Some(trade) = &incarnation.trade {
-        discard_quietly(incarnation, "drop", trade.close());
+        discard_each(incarnation, trade.close());
     }
 }
 
-pub(super) fn discard_quietly<T>(incarnation: &Incarnation, what: &str, values: Vec<T>) {
+fn discard_each<T: Send + 'static>(incarnation: &Incarnation, values: Vec<T>) {
     let home = &incarnation.home;
     for value in values {
-        if let Err(message) = guarded_as(home.quiet, || drop(value)) {
-            home.emit_hook_panic(incarnation.number, what, &message);
-        }
+        discard::discard(&home.path, home.quiet, value);
     }
 }
 
@@ -278,7 +281,7 @@ impl TellEnd {
         let result = match below.failed {
             None => result,
             Some(error) => {
-                discard_quietly(&self.incarnation, "drop", vec![result]);
+                discard_each(&self.incarnation, vec![result]);
                 Ok(Err(error))
             }
         };
@@ -408,7 +411,7 @@ fn judge_error(
     match (exit, inner, caught) {
         // It comes from below: the tree fails with that very failure.
         (Some(Exit::TerminateTree), Some(inner), _) => {
-            discard_quietly(incarnation, "drop", vec![error]);
+            discard_each(incarnation, vec![error]);
             (Outcome::Exit(Exit::TerminateTree), Some(inner))
         }
         // A panic that the service caught with `Failure::catch` counts as its own.
@@ -435,7 +438,7 @@ fn caught_panic(
     run_time: Duration,
 ) -> Failure {
     let (message, error) = if error.is::<Failure>() {
-        discard_quietly(incarnation, "drop", vec![error]);
+        discard_each(incarnation, vec![error]);
         (caught.message().to_owned(), None)
     } else {
         (message, Some(error))
@@ -463,6 +466,7 @@ pub(super) fn parts(
         thread_name: Some(incarnation.home.thread_name.clone()),
         run_time,
         error: None,
+        quiet: incarnation.home.quiet,
         mapped_from: None,
         trace: None,
     }

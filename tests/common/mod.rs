@@ -97,7 +97,7 @@ impl Gate {
 }
 
 /// A count that can be waited for.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Tally(Arc<(Mutex<u64>, Condvar)>);
 
 impl Tally {

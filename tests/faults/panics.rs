@@ -6,16 +6,15 @@ use std::panic::{Location, panic_any};
 use std::sync::{Arc, Mutex};
 
 use backstay::{
-    Context, ErrorKind, EventKind, FailureKind, Limit, Service, ServiceResult, Supervisor,
+    Context, ErrorKind, EventKind, Failure, FailureKind, Limit, Service, ServiceResult, Supervisor,
 };
 
 use crate::common::process::{in_own_process, leaves_nothing};
 use crate::common::{
-    Recorder, Tally, add_running, failed, fails, obedient, panics_once, secs, take, unlimited,
-    wait_for,
+    Recorder, Tally, add_running, failed, fails, obedient, panics_once, take, unlimited, wait_for,
 };
 
-const ROUNDS: u32 = 10;
+pub(crate) const ROUNDS: u32 = 10;
 
 /// The texts of the hooks that panicked, as far as they are of this path.
 fn hook_panics(events: &mut Recorder, path: &str) -> Vec<String> {
@@ -27,7 +26,7 @@ fn hook_panics(events: &mut Recorder, path: &str) -> Vec<String> {
 }
 
 #[track_caller]
-fn one_hook_panic(events: &mut Recorder, path: &str, text: &str) {
+pub(crate) fn one_hook_panic(events: &mut Recorder, path: &str, text: &str) {
     let messages = hook_panics(events, path);
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages[0].contains(text), "{messages:?}");
@@ -62,6 +61,23 @@ fn record_of_a_panic() {
     assert!(app.stop().is_empty());
 }
 
+/// Something of the user's is dropped on the way out of the panic, guarded as always.
+#[test]
+fn record_of_a_panic_with_a_failure_at_hand() {
+    let app = unlimited("app");
+    let mut events = Recorder::of(&app);
+    let service = panics_once(|| {
+        let _failure = Failure::of("an error before");
+        panic!("boom");
+    });
+    app.add("a", service).unwrap();
+    app.start().unwrap();
+    let failure = failed(&events.wait("app.a", "failed")).failure;
+    assert_eq!(failure.message(), "boom");
+    assert!(failure.location().is_some_and(|l| l.contains(file!())));
+    assert!(app.stop().is_empty());
+}
+
 #[test]
 fn panic_in_run() {
     leaves_nothing("panics::panic_in_run", ROUNDS, || {
@@ -77,10 +93,9 @@ fn panic_in_run() {
     });
 }
 
-/// Waits for its stop; the rest is up to `interrupt` and `drop`.
+/// Waits for its stop; the rest is up to `interrupt`.
 struct Touchy {
     interrupt: fn(),
-    drop: fn(),
 }
 
 impl Service for Touchy {
@@ -91,12 +106,6 @@ impl Service for Touchy {
 
     fn interrupt(&self) {
         (self.interrupt)();
-    }
-}
-
-impl Drop for Touchy {
-    fn drop(&mut self) {
-        (self.drop)();
     }
 }
 
@@ -111,7 +120,6 @@ fn panic_in_the_interrupt_hook() {
             "a",
             Touchy {
                 interrupt: || panic!("in the hook"),
-                drop: || {},
             },
         );
         app.stop_service(id).unwrap();
@@ -173,79 +181,6 @@ fn panic_in_an_observer() {
             .count();
         assert_eq!(reported, 1);
     });
-}
-
-#[test]
-fn panic_in_a_drop_of_the_service_value_at_its_removal() {
-    leaves_nothing(
-        "panics::panic_in_a_drop_of_the_service_value_at_its_removal",
-        ROUNDS,
-        || {
-            let app = unlimited("app");
-            let mut events = Recorder::of(&app);
-            app.start().unwrap();
-            let id = add_running(
-                &app,
-                "a",
-                Touchy {
-                    interrupt: || {},
-                    drop: || panic!("in the drop"),
-                },
-            );
-            app.remove_and_wait(id, secs(30)).unwrap();
-            one_hook_panic(&mut events, "app.a", "in the drop");
-            assert_eq!(events.count("app.a", "removed"), 1);
-            add_running(&app, "a", obedient());
-            assert!(app.stop().is_empty());
-        },
-    );
-}
-
-#[test]
-fn panic_in_a_drop_of_the_service_value_at_the_end_of_its_tree() {
-    leaves_nothing(
-        "panics::panic_in_a_drop_of_the_service_value_at_the_end_of_its_tree",
-        ROUNDS,
-        || {
-            let app = unlimited("app");
-            app.start().unwrap();
-            add_running(
-                &app,
-                "a",
-                Touchy {
-                    interrupt: || {},
-                    drop: || panic!("in the drop"),
-                },
-            );
-            assert!(app.stop().is_empty());
-            drop(app);
-        },
-    );
-}
-
-/// Removed before the start.
-#[test]
-fn panic_in_a_drop_of_a_value_that_never_ran() {
-    leaves_nothing(
-        "panics::panic_in_a_drop_of_a_value_that_never_ran",
-        ROUNDS,
-        || {
-            let app = unlimited("app");
-            app.add(
-                "a",
-                Touchy {
-                    interrupt: || {},
-                    drop: || panic!("in the drop"),
-                },
-            )
-            .unwrap();
-            let id = app.id("a").unwrap();
-            app.remove(id).unwrap();
-            app.start().unwrap();
-            add_running(&app, "a", obedient());
-            assert!(app.stop().is_empty());
-        },
-    );
 }
 
 #[test]
