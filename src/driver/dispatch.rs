@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::limits;
-use super::mark::{self, Mark};
-use super::panic::{guarded, guarded_as};
+use super::mark::{self, Delivered, Mark};
+use super::panic::guarded;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, EventKind};
 use crate::link::hub::{Audience, Emitter, Hub, Post, Staff};
@@ -90,11 +90,27 @@ fn observe(post: &Arc<Post>, event: &Event, hubs: &[Arc<Hub>]) {
 
 /// The last reference to a user's error may be this event's.
 fn let_go(post: &Arc<Post>, event: Event, hubs: &[Arc<Hub>]) {
-    let quiet = hubs.iter().any(|hub| hub.quiet);
-    let (path, incarnation) = (event.shared_path().clone(), event.incarnation());
-    if let Err(message) = guarded_as(quiet, || drop(event)) {
-        tell_panic(post, hubs, &path, incarnation, &format!("drop: {message}"));
+    let has_failure = matches!(
+        event.kind(),
+        EventKind::Failed { .. } | EventKind::GivenUp { .. } | EventKind::Stopped { .. }
+    );
+    if !has_failure {
+        return;
     }
+    let _marked = mark::enter(Mark {
+        dispatcher: Some(post.clone()),
+        delivered: Some(Arc::new(Delivered {
+            path: event.shared_path().clone(),
+            incarnation: event.incarnation(),
+            emitter: Emitter {
+                hubs: hubs.into(),
+                post: post.clone(),
+            },
+            quiet: hubs.iter().any(|hub| hub.quiet),
+        })),
+        ..Mark::default()
+    });
+    drop(event);
 }
 
 fn tell_panic(

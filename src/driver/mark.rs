@@ -16,10 +16,19 @@ pub(crate) struct Supervisor {
     pub(crate) quiet: bool,
 }
 
+/// An event that was delivered, and whom what happens at its end is told.
+pub(crate) struct Delivered {
+    pub(crate) path: Arc<str>,
+    pub(crate) incarnation: u64,
+    pub(crate) emitter: Emitter,
+    pub(crate) quiet: bool,
+}
+
 /// Whose code runs on a thread.
 pub(crate) enum Owner {
     Service(Arc<Home>, u64),
     Supervisor(Arc<Supervisor>),
+    Event(Arc<Delivered>),
 }
 
 impl Owner {
@@ -27,6 +36,7 @@ impl Owner {
         match self {
             Owner::Service(home, _) => home.quiet,
             Owner::Supervisor(supervisor) => supervisor.quiet,
+            Owner::Event(delivered) => delivered.quiet,
         }
     }
 
@@ -35,6 +45,7 @@ impl Owner {
         match self {
             Owner::Service(home, _) => home.emitter.post.is_closed(),
             Owner::Supervisor(supervisor) => supervisor.emitter.post.is_closed(),
+            Owner::Event(delivered) => delivered.emitter.post.is_closed(),
         }
     }
 
@@ -42,6 +53,7 @@ impl Owner {
         match self {
             Owner::Service(home, incarnation) => home.emit(*incarnation, kind),
             Owner::Supervisor(s) => s.emitter.emit(&s.path, 0, kind),
+            Owner::Event(e) => e.emitter.emit(&e.path, e.incarnation, kind),
         }
     }
 }
@@ -57,10 +69,12 @@ pub(crate) struct Mark {
     pub(crate) supervisor: Option<Arc<Supervisor>>,
     /// This is a dispatcher thread of that tree.
     pub(crate) dispatcher: Option<Arc<Post>>,
+    /// The event whose values are dropped here.
+    pub(crate) delivered: Option<Arc<Delivered>>,
 }
 
 thread_local! {
-    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, home: None, supervisor: None, dispatcher: None }) };
+    static MARK: RefCell<Mark> = const { RefCell::new(Mark { incarnation: None, home: None, supervisor: None, dispatcher: None, delivered: None }) };
 }
 
 impl Mark {
@@ -140,7 +154,8 @@ pub(crate) fn owner() -> Option<Owner> {
                 Some(Owner::Service(incarnation.home.clone(), incarnation.number))
             }
             (None, Some(home), _) => Some(Owner::Service(home.clone(), 0)),
-            (None, None, supervisor) => supervisor.clone().map(Owner::Supervisor),
+            (None, None, Some(supervisor)) => Some(Owner::Supervisor(supervisor.clone())),
+            (None, None, None) => mark.delivered.clone().map(Owner::Event),
         }
     })
     .ok()
@@ -151,16 +166,17 @@ pub(crate) fn owner() -> Option<Owner> {
 pub(crate) fn home() -> Option<Arc<Home>> {
     match owner()? {
         Owner::Service(home, _) => Some(home),
-        Owner::Supervisor(_) => None,
+        Owner::Supervisor(_) | Owner::Event(_) => None,
     }
 }
 
 /// The supervisor that waits for this thread.
 pub(crate) fn supervisor() -> Option<Arc<Core>> {
-    owner().map(|owner| match owner {
-        Owner::Service(home, _) => home.supervisor.core().clone(),
-        Owner::Supervisor(supervisor) => supervisor.core.clone(),
-    })
+    match owner()? {
+        Owner::Service(home, _) => Some(home.supervisor.core().clone()),
+        Owner::Supervisor(supervisor) => Some(supervisor.core.clone()),
+        Owner::Event(_) => None,
+    }
 }
 
 pub(crate) fn is_dispatcher_of(post: &Arc<Post>) -> bool {

@@ -353,7 +353,7 @@ fn done_after_a_failure(tell: &Sender<Option<String>>) -> Spec {
 fn last_failures_are_not_dropped_on_the_supervisor_thread() {
     leaves_nothing(
         "drops::last_failures_are_not_dropped_on_the_supervisor_thread",
-        3,
+        6,
         || {
             const TIMES: usize = 100;
             let (tell, dropped_on) = unbounded();
