@@ -116,7 +116,7 @@ impl Spec {
 
     /// It must call [`Context::ready`](crate::Context::ready) within this time after each start;
     /// else it has failed: [`FailureKind::ReadyTimeout`](crate::FailureKind::ReadyTimeout). Unless set
-    /// it counts as ready once it runs.
+    /// it counts as ready once it runs. Refused for a supervisor, which doesn't say so.
     pub fn ready_timeout(mut self, timeout: Duration) -> Spec {
         self.ready_timeout = Some(timeout);
         self
@@ -167,7 +167,7 @@ impl Spec {
 
     /// It takes part in providing this value ([`Context::provide`](crate::Context::provide)); no other
     /// service of its supervisor does. It is ready once it has provided all that it declares, or when
-    /// it says so.
+    /// it says so. Refused for a supervisor, which provides nothing itself.
     pub fn provides<T: ?Sized + Send + Sync + 'static>(mut self, key: &Key<T>) -> Spec {
         self.links_mut().provides.push(key.declared());
         self
@@ -273,6 +273,18 @@ impl Spec {
                 for key in keys {
                     key.check(field).map_err(named)?;
                 }
+            }
+        }
+        if self.service.as_supervisor().is_some() {
+            let says = |field, what| {
+                let why = format!("a supervisor {what}; set it for a service below");
+                Err(named(Error::invalid(field, why)))
+            };
+            if self.ready_timeout.is_some() {
+                return says("ready_timeout", "doesn't say that it is ready");
+            }
+            if self.links.as_ref().is_some_and(|l| !l.provides.is_empty()) {
+                return says("provides", "provides nothing itself");
             }
         }
         match self.stack_size {

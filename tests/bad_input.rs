@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use backstay::{
-    AutoShutdown, Backoff, Context, Error, ErrorKind, Exceeded, Limit, Restart, Service,
+    AutoShutdown, Backoff, Context, Error, ErrorKind, Exceeded, Key, Limit, Restart, Service,
     ServiceResult, Spec, State, Supervisor,
 };
 use common::{
@@ -276,6 +276,26 @@ fn stack_below_the_floor() {
     app.start().unwrap();
     runs.reach(1);
     app.stop();
+}
+
+#[test]
+fn supervisor_that_would_have_to_say_something() {
+    let key = Key::<u32>::new("k");
+    let app = Supervisor::new("app");
+    let inner = Supervisor::new("inner");
+    let spec = || Spec::new("inner", inner.clone());
+    for (field, spec) in [
+        ("ready_timeout", spec().ready_timeout(ms(1))),
+        ("provides", spec().provides(&key)),
+    ] {
+        let error = app.add_spec(spec).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.to_string();
+        assert!(text.contains(field) && text.contains("\"inner\""), "{text}");
+    }
+    // It was not adopted.
+    app.add_spec(spec().wants(&key)).unwrap();
+    assert!(app.stop().is_empty());
 }
 
 #[test]
