@@ -464,14 +464,15 @@ impl Supervisor {
         cause: StopCause,
         deadline: Option<Instant>,
     ) -> Option<u64> {
-        let asked = self.core.ask_stop(cause.clone(), deadline);
-        let is_service = matches!(self.core.role(), Role::Child { .. });
-        // Before the start it is final; a service between two incarnations isn't running.
-        if asked.is_none() && !is_service && self.core.close().is_none() {
-            // It was started just now.
-            return self.core.ask_stop(cause, deadline);
+        loop {
+            let asked = self.core.ask_stop(cause.clone(), deadline);
+            let is_service = matches!(self.core.role(), Role::Child { .. });
+            // Before the start it is final; a service between two incarnations isn't running.
+            if asked.is_some() || is_service || self.core.close().is_some() {
+                return asked;
+            }
+            // It was started just now; maybe in vain.
         }
-        asked
     }
 
     /// Waits for the end of the tree. Everybody gets the same answer.

@@ -309,14 +309,25 @@ impl Core {
         }
     }
 
-    /// No thread could be started for the run.
-    pub(crate) fn take_back(&self, engine: Box<Engine>) {
+    /// No thread could be started for the run. If a stop was asked for meanwhile, that is final as one
+    /// before the start, and what there was is for the caller to drop.
+    pub(crate) fn take_back(&self, engine: Box<Engine>) -> Vec<Body> {
         let mut desk = self.desk.lock();
-        desk.stage = Stage::Idle(engine);
         desk.role = Role::Free;
-        self.ending.lock().begun -= 1;
-        drop(desk);
+        // Under the desk's lock: asked later, it is the next run that is asked, or nobody.
+        let was_asked = self.levels.lock().stop.is_some();
+        let mut bodies = Vec::new();
+        if was_asked {
+            desk.stage = Stage::Over;
+            drop(desk);
+            bodies = self.put_away(engine);
+            self.ending.lock().begun -= 1;
+        } else {
+            desk.stage = Stage::Idle(engine);
+            self.ending.lock().begun -= 1;
+        }
         self.ended.notify_all();
+        bodies
     }
 
     /// The run is over. `engine`: it may run again, or take services until then.
@@ -344,19 +355,7 @@ impl Core {
         match std::mem::replace(&mut desk.stage, Stage::Over) {
             Stage::Idle(engine) => {
                 drop(desk);
-                let mut ending = self.ending.lock();
-                if ending.last.is_none() {
-                    ending.last = Some(Arc::new(Ended {
-                        result: Ok(()),
-                        report: StopReport::default(),
-                    }));
-                }
-                drop(ending);
-                let bodies = engine.into_bodies(&self.board);
-                self.hub.close();
-                self.ended.notify_all();
-                self.pulse();
-                Some(bodies)
+                Some(self.put_away(engine))
             }
             Stage::Over => Some(Vec::new()),
             running @ Stage::Running(_) => {
@@ -364,6 +363,23 @@ impl Core {
                 None
             }
         }
+    }
+
+    /// It has come off the desk for good, without a run.
+    fn put_away(&self, engine: Box<Engine>) -> Vec<Body> {
+        let mut ending = self.ending.lock();
+        if ending.last.is_none() {
+            ending.last = Some(Arc::new(Ended {
+                result: Ok(()),
+                report: StopReport::default(),
+            }));
+        }
+        drop(ending);
+        let bodies = engine.into_bodies(&self.board);
+        self.hub.close();
+        self.ended.notify_all();
+        self.pulse();
+        bodies
     }
 
     /// The queue to its observers and the log, once it was started.
@@ -519,8 +535,8 @@ impl Core {
                 return ending.last.clone();
             }
             if ending.begun < run {
-                // It couldn't be started after all.
-                return None;
+                // It couldn't be started after all; and was stopped, if there is an end.
+                return ending.last.clone();
             }
             match deadline {
                 None => self.ended.wait(&mut ending),
@@ -548,5 +564,62 @@ struct Pulse(Arc<Core>);
 impl Wake for Pulse {
     fn wake(&self) {
         self.0.board.pulse();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::context::Context;
+    use crate::driver::dispatch::new_post;
+    use crate::error::ErrorKind;
+    use crate::event::StopCause;
+    use crate::supervisor::Supervisor;
+
+    fn unstarted() -> Supervisor {
+        let supervisor = Supervisor::new("app");
+        let added = supervisor.add("a", |_: &Context| Ok(()));
+        assert!(added.is_ok());
+        supervisor
+    }
+
+    #[test]
+    fn stop_during_a_start_that_fails_is_final() {
+        let supervisor = unstarted();
+        let core = supervisor.core();
+        let claimed = core.begin_root(new_post()).ok();
+        supervisor.request_stop();
+        let values = claimed.map(|claimed| core.take_back(claimed.engine));
+        assert_eq!(values.map(|values| values.len()), Some(1));
+        let again = supervisor.start().map_err(|e| e.kind());
+        assert_eq!(again, Err(ErrorKind::Stopped));
+        // As after a stop before the start.
+        assert!(supervisor.stop().is_empty());
+        assert!(supervisor.wait().is_ok());
+    }
+
+    #[test]
+    fn who_waits_during_a_start_that_fails_is_told_of_the_stop() {
+        let supervisor = unstarted();
+        let core = supervisor.core();
+        let claimed = core.begin_root(new_post()).ok();
+        let run = core.ask_stop(StopCause::Ordered, None);
+        assert_eq!(run, Some(1));
+        std::thread::scope(|scope| {
+            let waits = scope.spawn(|| supervisor.wait().is_ok());
+            let values = claimed.map(|claimed| core.take_back(claimed.engine));
+            drop(values);
+            assert!(waits.join().is_ok_and(|is_ok| is_ok));
+        });
+    }
+
+    #[test]
+    fn start_that_fails_can_be_tried_again() {
+        let supervisor = unstarted();
+        let core = supervisor.core();
+        let claimed = core.begin_root(new_post()).ok();
+        let values = claimed.map(|claimed| core.take_back(claimed.engine));
+        assert_eq!(values.map(|values| values.len()), Some(0));
+        assert!(supervisor.start().is_ok());
+        assert!(supervisor.stop().is_empty());
     }
 }

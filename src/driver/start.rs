@@ -39,7 +39,7 @@ pub(crate) fn run_root(core: &Arc<Core>) -> Result<(), Error> {
 pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
     let claimed = claim_root(core)?;
     if let Err(full) = limits::take_room() {
-        core.take_back(claimed.engine);
+        drop(core.take_back(claimed.engine));
         return Err(full);
     }
     let name = thread_name(&core.name).to_owned();
@@ -60,7 +60,7 @@ pub(crate) fn start_root(core: &Arc<Core>) -> Result<(), Error> {
             Ok(())
         }
         Err(e) => {
-            core.take_back(claimed.engine);
+            drop(core.take_back(claimed.engine));
             Err(Error::new(
                 ErrorKind::Spawn,
                 format!("{}: could not start the supervisor thread: {e}", core.name),
