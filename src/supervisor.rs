@@ -298,6 +298,8 @@ impl Supervisor {
         };
         let mut had_provider = false;
         loop {
+            // Something is announced all the time, maybe: a look after the deadline is the last one.
+            let is_late = Clock::is_over(deadline);
             let seen = self.core.board.last_pulse();
             let never = match look_up(&self.core, key.declared(), &mut had_provider) {
                 Lookup::There(value) => match key::unwrap(&value) {
@@ -327,7 +329,7 @@ impl Supervisor {
                     "the service that waits is asked to stop",
                 );
             }
-            if !self.core.board.wait_pulse(seen, deadline, stopping) {
+            if is_late || !self.core.board.wait_pulse(seen, deadline, stopping) {
                 return refused(ErrorKind::Timeout, "it was not provided in time");
             }
         }
@@ -400,12 +402,14 @@ impl Supervisor {
         let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
         let mut watch = ReadyWatch::default();
         loop {
+            let is_late = Clock::is_over(deadline);
             let seen = self.core.board.last_pulse();
             let found = watch.look(&self.core, seen);
             let is_over = stopping();
             let found = match found {
                 None | Some(Readiness::NotYet(_) | Readiness::NotStarted(_)) => {
-                    if !is_over && self.core.board.wait_pulse(seen, deadline, stopping) {
+                    let waits = !is_over && !is_late;
+                    if waits && self.core.board.wait_pulse(seen, deadline, stopping) {
                         continue;
                     }
                     readiness(&self.core, &self.path())

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::clock::Clock;
 use super::life::Wake;
 use super::shelf::Shelf;
-use super::{clock, spin};
+use super::spin;
 use crate::failure::{Failure, FailureKind};
 use crate::id::ServiceId;
 use crate::key::{KeyDecl, Links};
@@ -181,7 +182,7 @@ impl ServiceCell {
         give_up: impl Fn() -> bool,
         look: impl Fn(&CellData) -> Option<R>,
     ) -> Waited<R> {
-        let mut worth_a_look = deadline.is_none_or(|at| at > clock::now());
+        let mut worth_a_look = !Clock::is_over(deadline);
         let mut data = self.data.lock();
         loop {
             if let Some(found) = look(&data) {
@@ -196,7 +197,9 @@ impl ServiceCell {
                 drop(data);
                 spin::look(|| self.updates.load(Ordering::Acquire) != seen);
                 data = self.data.lock();
-                worth_a_look = self.updates.load(Ordering::Acquire) != seen;
+                // A service that changes all the time is always worth a look, but not beyond the deadline.
+                worth_a_look =
+                    self.updates.load(Ordering::Acquire) != seen && !Clock::is_over(deadline);
                 continue;
             }
             let timed_out = match deadline {

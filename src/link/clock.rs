@@ -36,6 +36,11 @@ impl Clock {
         self.start.checked_add(moment.since_start())
     }
 
+    /// Whether a deadline is there.
+    pub(crate) fn is_over(deadline: Option<Instant>) -> bool {
+        deadline.is_some_and(|at| at <= now())
+    }
+
     /// The deadline of a wait that begins now; `None` is never.
     pub(crate) fn deadline(timeout: Duration) -> Option<Instant> {
         now().checked_add(timeout)
