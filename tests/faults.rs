@@ -13,6 +13,8 @@ mod drops;
 mod hangs;
 #[path = "faults/panics.rs"]
 mod panics;
+#[path = "faults/payloads.rs"]
+mod payloads;
 #[path = "faults/quiet.rs"]
 mod quiet;
 #[path = "faults/states.rs"]

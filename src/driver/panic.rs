@@ -195,8 +195,9 @@ fn describe(payload: &(dyn Any + Send), record: Option<Record>) -> Caught {
 fn describe_other(payload: &(dyn Any + Send)) -> String {
     if let Some(error) = payload.downcast_ref::<BoxError>() {
         // The user's Display.
-        if let Ok(text) = catch_unwind(AssertUnwindSafe(|| error.to_string())) {
-            return text;
+        match catch_unwind(AssertUnwindSafe(|| error.to_string())) {
+            Ok(text) => return text,
+            Err(second) => drop_payload(second),
         }
     }
     "a panic whose payload is no text".to_owned()
