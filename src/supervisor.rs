@@ -212,8 +212,8 @@ impl Supervisor {
     /// Removes a service: it is asked to stop, and forgotten when it has. Does not wait for that.
     ///
     /// # Errors
-    /// The id is of another supervisor, or this one has ended. A service that is gone already is
-    /// `Ok`.
+    /// The id is of another supervisor, or this one has ended or is about to
+    /// ([`ErrorKind::Stopping`]). A service that is gone already is `Ok`.
     pub fn remove(&self, id: ServiceId) -> Result<(), Error> {
         self.child(id)
             .and_then(|child| self.call(Ask::Remove(child)))
@@ -243,7 +243,8 @@ impl Supervisor {
     /// Cancels a planned restart. Does not wait.
     ///
     /// # Errors
-    /// The id is of another supervisor or of a removed service, or this one has ended.
+    /// The id is of another supervisor or of a removed service, or this one has ended or is about to
+    /// ([`ErrorKind::Stopping`]).
     pub fn stop_service(&self, id: ServiceId) -> Result<(), Error> {
         self.child(id).and_then(|child| self.call(Ask::Stop(child)))
     }

@@ -7,6 +7,8 @@ mod common;
 
 #[path = "faults/api.rs"]
 mod api;
+#[path = "faults/deadlines.rs"]
+mod deadlines;
 #[path = "faults/drops.rs"]
 mod drops;
 #[path = "faults/hangs.rs"]

@@ -9,6 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use super::core::Ended;
 use super::inbox::Other;
 use super::panic::{self, Caught};
+use super::request::Ticket;
 use super::run::{Run, RunEnded};
 use super::stop::Job as StopJob;
 use crate::error::{Error, ErrorKind};
@@ -75,14 +76,7 @@ impl Run {
             of: self.as_owner(),
             done,
         });
-        let until = self.patience(RANK_TIME_MAX);
-        let chosen = loop {
-            match self.inbox.wait_for(&chosen, until) {
-                Some(Other::Answer(chosen)) => break chosen,
-                Some(Other::Fact(fact)) => self.deal_with(fact),
-                None => break None,
-            }
-        };
+        let chosen = self.wait_for_other(&chosen, RANK_TIME_MAX).flatten();
         // The others, and the first, may hold the last reference to a user's error.
         let mut failures = std::mem::take(&mut self.candidates);
         if let (Some(index), Some((_, blamed))) = (chosen, &mut self.blamed) {
@@ -251,6 +245,8 @@ impl Run {
 
     /// That long from now, but not beyond a deadline of the stop.
     fn patience(&self, time: Duration) -> Option<Instant> {
+        // Taken note of before it is looked at: the next one sends a wake-up again.
+        drop(self.core.changed_levels());
         let above = self.above.as_ref().and_then(|context| {
             let (deadline, _) = context.incarnation.life.stop_terms()?;
             deadline
@@ -265,15 +261,38 @@ impl Run {
     /// For `stop` to mean that the values are gone. A `Drop` that blocks is not waited for longer
     /// than a service would be, nor beyond a deadline that was set for the stop.
     fn wait_for_burial(&mut self, buried: &Receiver<()>) {
+        self.wait_for_other(buried, DEFAULT_STOP_TIMEOUT);
+    }
+
+    /// Waits for something else at the end of the run. `None`: not in that time, or not before a
+    /// deadline of the stop.
+    fn wait_for_other<T>(&mut self, other: &Receiver<T>, time_max: Duration) -> Option<T> {
         let begun = clock::now();
         loop {
-            let left =
-                DEFAULT_STOP_TIMEOUT.saturating_sub(clock::now().saturating_duration_since(begun));
-            let until = self.patience(left);
-            match self.inbox.wait_for(buried, until) {
-                Some(Other::Answer(())) | None => return,
-                Some(Other::Fact(fact)) => self.deal_with(fact),
+            let waited = clock::now().saturating_duration_since(begun);
+            let until = self.patience(time_max.saturating_sub(waited));
+            match self.inbox.wait_for(other, until)? {
+                Other::Answer(answer) => return Some(answer),
+                Other::Fact(fact) => self.deal_with(fact),
+                Other::Command(ticket) => self.refuse(ticket),
             }
+        }
+    }
+
+    /// What is refused because the end has begun.
+    pub(super) fn stopping(&self) -> Error {
+        let text = format!("{}: the supervisor is stopping", self.path);
+        Error::new(ErrorKind::Stopping, text)
+    }
+
+    /// Who asks may be what is waited for: a `Drop`. So it is told that it comes too late, and has its
+    /// values back.
+    fn refuse(&self, ticket: Ticket) {
+        let Some(ask) = ticket.take() else { return };
+        match self.check(&ask) {
+            Err(e) => ticket.answer(Err(e), Some(ask)),
+            Ok(Some(done)) => ticket.answer(Ok(done), Some(ask)),
+            Ok(None) => ticket.answer(Err(self.stopping()), Some(ask)),
         }
     }
 }

@@ -21,6 +21,7 @@ pub(crate) enum Heard {
 pub(crate) enum Other<T> {
     Answer(T),
     Fact(Fact),
+    Command(Ticket),
 }
 
 pub(crate) struct Inbox {
@@ -110,17 +111,20 @@ impl Inbox {
         Heard::Time
     }
 
-    /// Waits for something else, at the end of a run; only a wake-up comes between. `None`: not in
-    /// time.
+    /// Waits for something else, at the end of a run, or for what comes between. `None`: not in time.
     pub(crate) fn wait_for<T>(
-        &self,
+        &mut self,
         other: &Receiver<T>,
         deadline: Option<Instant>,
     ) -> Option<Other<T>> {
+        if let Some(ticket) = self.held.take() {
+            return Some(Other::Command(ticket));
+        }
         let time = deadline.map_or_else(never, at);
         select! {
             recv(other) -> answer => answer.ok().map(Other::Answer),
             recv(self.facts) -> fact => fact.ok().map(Other::Fact),
+            recv(self.commands) -> ticket => ticket.ok().map(Other::Command),
             recv(time) -> _ => None,
         }
     }

@@ -13,7 +13,7 @@ use super::stop::{Job as StopJob, StopThreads};
 use super::thread::tell_entry;
 use super::{limits, panic};
 use crate::context::{Context, Home};
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::event::StopCause;
 use crate::failure::Failure;
 use crate::id::ChildId;
@@ -425,13 +425,10 @@ impl Run {
         }
     }
 
-    fn check(&self, ask: &Ask) -> Result<Option<Vec<crate::ServiceId>>, Error> {
+    pub(super) fn check(&self, ask: &Ask) -> Result<Option<Vec<crate::ServiceId>>, Error> {
         if let Ask::Add { services, .. } = ask {
             if !self.engine.machine.is_running() {
-                return Err(Error::new(
-                    ErrorKind::Stopping,
-                    format!("{}: the supervisor is stopping", self.path),
-                ));
+                return Err(self.stopping());
             }
             let done = self.engine.check(ask)?;
             limits::check_room(services.len())?;
