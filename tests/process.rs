@@ -14,6 +14,8 @@ mod process {
     mod maps;
     mod panic_abort;
     #[cfg(feature = "signals")]
+    mod second_signal;
+    #[cfg(feature = "signals")]
     mod signals;
     mod spawn;
     #[cfg(target_os = "linux")]

@@ -1,5 +1,6 @@
 //! One service as the machine sees it: its phases, and what its end means.
 
+use super::SUPERVISE_GRACE;
 use super::graph::{Rank, Version};
 use super::message::{Cause, Policy, View, WaitsFor};
 use super::policy::{Backoff, Counted, Limiter, PanicPolicy, Restart};
@@ -421,6 +422,17 @@ impl Child {
             .stop_timeout
             .map_or(Moment::NEVER, |timeout| now.plus(timeout))
             .min(hard)
+    }
+
+    /// When it is given up if it is told that deadline.
+    pub(crate) fn stop_timer(&self, deadline: Moment) -> Moment {
+        match (self.policy.stop_timeout, self.supervising) {
+            // A supervisor has no timer here: it reports in time itself.
+            (None, _) => Moment::NEVER,
+            (Some(_), false) => deadline,
+            // What runs below it gets the same deadline, and says who hangs there.
+            (Some(_), true) => deadline.plus(SUPERVISE_GRACE),
+        }
     }
 
     fn backoff(&mut self, counted: Counted) -> (Backoff, &mut u32) {

@@ -551,13 +551,7 @@ impl Machine {
         );
         let incarnation = child.incarnation;
         let deadline = child.stop_deadline(asked, hard);
-        // A supervisor is told the deadline, but has no timer here: it reports in time itself.
-        let timer = match (child.policy.stop_timeout, child.supervising) {
-            (None, _) => Moment::NEVER,
-            (Some(_), false) => deadline,
-            // What runs below it gets the same deadline, and says who hangs there.
-            (Some(_), true) => deadline.plus(SUPERVISE_GRACE),
-        };
+        let timer = child.stop_timer(deadline);
         self.put(
             id,
             Phase::Stopping {

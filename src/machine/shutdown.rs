@@ -210,10 +210,20 @@ impl Machine {
             return;
         };
         let (since, incarnation, mut phase) = (child.since, child.incarnation, child.phase);
+        let told = Command::Hasten {
+            id,
+            incarnation,
+            deadline: hard,
+        };
         let is_supervisor = child.policy.stop_timeout.is_none();
         match &mut phase {
             Phase::Stopping { deadline, .. } if !is_supervisor => {
-                *deadline = hard.min(*deadline);
+                let (timer, supervising) = (child.stop_timer(hard), child.supervising);
+                if timer < *deadline {
+                    *deadline = timer;
+                    // What runs below it is told, and says who hangs there.
+                    out.extend(supervising.then_some(told));
+                }
             }
             Phase::Discarding {
                 deadline,
@@ -221,11 +231,7 @@ impl Machine {
                 ..
             } => *deadline = hard.min(*deadline),
             // It has no timer here; it is told.
-            Phase::Stopping { .. } if hard != Moment::NEVER => out.push(Command::Hasten {
-                id,
-                incarnation,
-                deadline: hard,
-            }),
+            Phase::Stopping { .. } if hard != Moment::NEVER => out.push(told),
             Phase::Waiting { .. }
             | Phase::Blocked
             | Phase::Backoff { .. }

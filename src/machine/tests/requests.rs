@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::harness::{Stops, World, config, pausing, policy, secs};
 use crate::exit::Exit;
-use crate::machine::SUPERVISE_GRACE;
 use crate::machine::message::{Cause, Command, End, Input, Outcome, Policy};
 use crate::machine::policy::{Backoff, Restart};
+use crate::machine::{Moment, SUPERVISE_GRACE};
 use crate::report::State;
 
 fn delayed(delay: u64) -> Policy {
@@ -389,6 +389,52 @@ fn service_that_runs_a_supervisor_has_a_little_longer() {
     w.run_out();
     let longer = secs(10) + SUPERVISE_GRACE;
     assert_eq!(w.when("abandoned"), [(longer, "a")]);
+}
+
+#[test]
+fn hurried_stop_reaches_what_a_service_runs_below_itself() {
+    let mut w = World::running(config(), &[("a", policy()), ("b", policy())]);
+    for name in ["a", "b"] {
+        w.stops(name, Stops::Hangs);
+        w.supervises(name);
+    }
+    w.shutdown();
+    assert_eq!(w.asks().len(), 1);
+    w.at(secs(1));
+    w.clear_log();
+    let by = |deadline| Input::ShutdownRequested {
+        deadline: Moment::at(deadline),
+    };
+    w.act(by(secs(2)));
+    // `a` is told when it is asked.
+    let told = Command::Hasten {
+        id: w.id("b"),
+        incarnation: 1,
+        deadline: Moment::at(secs(2)),
+    };
+    assert_eq!(w.log(), [(secs(1), told)]);
+    w.clear_log();
+    w.act(by(secs(2)));
+    assert_eq!(w.log(), []);
+    w.run_out();
+    let longer = secs(2) + SUPERVISE_GRACE;
+    assert_eq!(w.asks()[0].3, secs(2));
+    assert_eq!(w.when("abandoned")[0], (longer, "b"));
+}
+
+#[test]
+fn service_that_ends_before_a_hurried_deadline_is_not_told_of_it() {
+    let mut w = alone(policy());
+    w.stops("a", Stops::Hangs);
+    w.supervises("a");
+    w.shutdown();
+    w.clear_log();
+    w.act(Input::ShutdownRequested {
+        deadline: Moment::at(secs(10)),
+    });
+    assert_eq!(w.log(), []);
+    w.run_out();
+    assert_eq!(w.when("abandoned"), [(secs(10) + SUPERVISE_GRACE, "a")]);
 }
 
 #[test]
