@@ -21,6 +21,7 @@ use crate::link::cell::{CellData, ServiceCell, Waited};
 use crate::link::clock::{self, Clock};
 use crate::link::hub::Events;
 use crate::link::life::Wake;
+use crate::link::waker::Waker;
 use crate::report::{End, Report, State, StopReport};
 use crate::service::Service;
 use crate::spec::Spec;
@@ -288,9 +289,9 @@ impl Supervisor {
     ) -> Result<Arc<T>, Error> {
         let deadline = Clock::deadline(timeout);
         let caller = mark::incarnation();
-        let waker: Arc<dyn Wake> = Arc::new(self.core.pulse_waker());
+        let waker = Waker::new(self.core.pulse_waker());
         if let Some(caller) = &caller {
-            caller.life.on_stop_wake(Arc::downgrade(&waker));
+            caller.life.on_stop_wake(waker.weak());
         }
         let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
         let refused = |kind, why: &str| {
@@ -396,9 +397,9 @@ impl Supervisor {
     pub fn wait_ready(&self, timeout: Duration) -> Result<(), NotReady> {
         let deadline = Clock::deadline(timeout);
         let caller = mark::incarnation();
-        let waker: Arc<dyn Wake> = Arc::new(self.core.pulse_waker());
+        let waker = Waker::new(self.core.pulse_waker());
         if let Some(caller) = &caller {
-            caller.life.on_stop_wake(Arc::downgrade(&waker));
+            caller.life.on_stop_wake(waker.weak());
         }
         let stopping = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
         let mut watch = ReadyWatch::default();
@@ -654,9 +655,9 @@ impl Supervisor {
     ) -> Result<R, Error> {
         let caller = mark::incarnation();
         // Of this call alone, so that it is forgotten with it.
-        let waker: Arc<dyn Wake> = Arc::new(Poke(entry.cell.clone()));
+        let waker = Waker::new(Poke(entry.cell.clone()));
         if let Some(caller) = &caller {
-            caller.life.on_stop_wake(Arc::downgrade(&waker));
+            caller.life.on_stop_wake(waker.weak());
         }
         let give_up = || caller.as_ref().is_some_and(|c| c.life.is_stopping());
         match entry.cell.wait(deadline, give_up, look) {

@@ -492,6 +492,11 @@ impl Core {
             .and_then(|(_, deadline)| *deadline)
     }
 
+    /// Wakes this supervisor when the incarnation that it runs as is asked to stop.
+    pub(crate) fn stop_waker(self: &Arc<Core>) -> impl Wake + use<> {
+        StopWaker(self.clone())
+    }
+
     /// Wakes a `wait_ready` here at a stop of the service that waits.
     pub(crate) fn pulse_waker(self: &Arc<Core>) -> impl Wake + use<> {
         Pulse(self.clone())
@@ -550,11 +555,12 @@ impl Core {
     }
 }
 
-impl Wake for Core {
-    /// The incarnation that this supervisor runs as was asked to stop.
+struct StopWaker(Arc<Core>);
+
+impl Wake for StopWaker {
     fn wake(&self) {
-        if let Stage::Running(line) = &self.desk.lock().stage {
-            self.wake_to_stop(line);
+        if let Stage::Running(line) = &self.0.desk.lock().stage {
+            self.0.wake_to_stop(line);
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact, Unheard};
 use crate::link::hub::{Emitter, Hub, Post};
 use crate::link::licence::Licence;
-use crate::link::life::Wake;
+use crate::link::waker::Waker;
 use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
 use crate::report::Unstopped;
@@ -175,16 +175,13 @@ impl Run {
 
     /// Everything, including what a bug of ours leaves to do.
     pub(super) fn run(mut self) -> RunEnded {
-        let watch = self.above.as_ref().map(|context| {
-            let waker: Arc<dyn Wake> = self.core.clone();
-            context
-                .incarnation
-                .life
-                .on_stop_wake(Arc::downgrade(&waker));
+        // Held until the end, which may be hastened, too.
+        let _watch = self.above.as_ref().map(|context| {
+            let waker = Waker::new(self.core.stop_waker());
+            context.incarnation.life.on_stop_wake(waker.weak());
             waker
         });
         let broken = panic::catch(false, || self.turns()).err();
-        drop(watch);
         let mourned = self.mourned.take().map(|(_, failure)| failure);
         self.forgotten.failures.extend(mourned);
         let result = match broken {

@@ -11,3 +11,4 @@ pub(crate) mod life;
 pub(crate) mod shelf;
 pub(crate) mod sleepers;
 pub(crate) mod spin;
+pub(crate) mod waker;
