@@ -315,3 +315,41 @@ pub(crate) fn thread_name(path: &str) -> &str {
     }
     &path[from..]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::id::{ChildId, SupervisorId};
+    use crate::link::clock;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn wait_ends_in_time_while_there_is_an_update_in_every_look() {
+        let id = ServiceId {
+            supervisor: SupervisorId::fresh(),
+            child: ChildId(0),
+        };
+        let begun = clock::now();
+        let cell = ServiceCell::new(id, Arc::from("a"), None, begun);
+        let over = AtomicBool::new(false);
+        let took = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) && begun.elapsed() < PATIENCE {
+                    // What a look looks at.
+                    cell.updates.fetch_add(1, Ordering::Release);
+                }
+            });
+            let begun = clock::now();
+            let deadline = Clock::deadline(Duration::from_millis(5));
+            let waited = cell.wait(deadline, || false, CellData::end);
+            assert!(matches!(waited, Waited::TimedOut));
+            over.store(true, Ordering::Relaxed);
+            clock::now().saturating_duration_since(begun)
+        });
+        assert!(took < PATIENCE / 10, "{took:?}");
+    }
+}
