@@ -100,6 +100,38 @@ impl Machine {
         }
     }
 
+    /// Who was going to stop for good, or to be judged, starts again with the wave that it is in.
+    fn rejoin(&mut self, id: ChildId) {
+        let rank = self.rank(id);
+        let wave = self.children.get(&id).and_then(|c| c.wave);
+        if let Some(wave) = wave.and_then(|w| self.waves.get_mut(&w)) {
+            if !wave.members.contains_key(&rank) {
+                let cohort = wave.new_cohort(Moment::START, false);
+                wave.members.insert(rank, cohort);
+                wave.tidy();
+            }
+        }
+    }
+
+    /// Who has ended and waits for the others doesn't wait for their delays any more. What was stopped for
+    /// an input waits until the changes are over.
+    fn leave_cohort(&mut self, id: ChildId) {
+        let rank = self.rank(id);
+        let wave = self.children.get(&id).and_then(|c| c.wave);
+        let Some(wave) = wave.and_then(|w| self.waves.get_mut(&w)) else {
+            return;
+        };
+        let Some(&cohort) = wave.members.get(&rank) else {
+            return;
+        };
+        let cohort = wave.cohorts.get(wave.cohort(cohort));
+        if cohort.is_some_and(|c| !c.by_input && c.start_at > Moment::START) {
+            let own = wave.new_cohort(Moment::START, false);
+            wave.members.insert(rank, own);
+            wave.tidy();
+        }
+    }
+
     pub(super) fn restart_requested(&mut self, id: ChildId, out: &mut Vec<Command>) {
         if self.takes_no_starts() {
             return;

@@ -136,38 +136,6 @@ impl Machine {
         self.enroll(wave, held);
     }
 
-    /// Who was going to stop for good, or to be judged, starts again with the wave that it is in.
-    pub(super) fn rejoin(&mut self, id: ChildId) {
-        let rank = self.rank(id);
-        let wave = self.children.get(&id).and_then(|c| c.wave);
-        if let Some(wave) = wave.and_then(|w| self.waves.get_mut(&w)) {
-            if !wave.members.contains_key(&rank) {
-                let cohort = wave.new_cohort(Moment::START, false);
-                wave.members.insert(rank, cohort);
-                wave.tidy();
-            }
-        }
-    }
-
-    /// Who has ended and waits for the others doesn't wait for their delays any more. What was stopped for
-    /// an input waits until the changes are over.
-    pub(super) fn leave_cohort(&mut self, id: ChildId) {
-        let rank = self.rank(id);
-        let wave = self.children.get(&id).and_then(|c| c.wave);
-        let Some(wave) = wave.and_then(|w| self.waves.get_mut(&w)) else {
-            return;
-        };
-        let Some(&cohort) = wave.members.get(&rank) else {
-            return;
-        };
-        let cohort = wave.cohorts.get(wave.cohort(cohort));
-        if cohort.is_some_and(|c| !c.by_input && c.start_at > Moment::START) {
-            let own = wave.new_cohort(Moment::START, false);
-            wave.members.insert(rank, own);
-            wave.tidy();
-        }
-    }
-
     /// Takes everybody in who has something to do with the restart. Answers who is at rest, and is held
     /// for the others from now on.
     fn join_all(&mut self, wave: &mut Wave, affected: Vec<Affected>) -> Vec<ChildId> {
