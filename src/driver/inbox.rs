@@ -30,6 +30,8 @@ pub(crate) struct Inbox {
     /// A command that was taken, and how many facts were there then: those go first.
     held: Option<Ticket>,
     facts_first: usize,
+    /// The deadline is there, and those facts go first that were there when that was noticed.
+    time_waits: bool,
     spin: Spin,
 }
 
@@ -40,15 +42,17 @@ impl Inbox {
             commands,
             held: None,
             facts_first: 0,
+            time_waits: false,
             spin: Spin::default(),
         }
     }
 
     /// The next thing to deal with; blocks until there is one.
     ///
-    /// A fact is heard before a command that was sent after it, and time before both of the next
-    /// round; yet a stream of facts cannot keep a command waiting, since only those facts go first
-    /// that were there when the command was taken.
+    /// A fact is heard before a command that was sent after it, and before time that passes after it: who
+    /// has ended when the deadline is noticed has ended in time, however late that is. Yet a stream of
+    /// facts cannot keep commands or time waiting, since only those facts go first that were there when
+    /// the command was taken, or the time noticed. Time goes before commands.
     pub(crate) fn next(&mut self, deadline: Option<Instant>) -> Heard {
         loop {
             if self.facts_first > 0 {
@@ -58,8 +62,15 @@ impl Inbox {
                 }
                 self.facts_first = 0;
             }
-            if deadline.is_some_and(|at| at <= clock::now()) {
+            if deadline.is_none_or(|at| at > clock::now()) {
+                self.time_waits = false;
+            } else if self.time_waits {
+                self.time_waits = false;
                 return Heard::Time;
+            } else {
+                self.time_waits = true;
+                self.facts_first = self.facts.len();
+                continue;
             }
             if let Some(ticket) = self.held.take() {
                 return Heard::Command(ticket);
@@ -99,6 +110,8 @@ impl Inbox {
                 self.facts_first = self.facts.len();
                 None
             }
+            // After the facts that came first.
+            Some(Heard::Time) => None,
             Some(heard) => Some(heard),
             None => Some(self.lost()),
         }
@@ -132,5 +145,33 @@ impl Inbox {
     /// Everything that has come and wasn't dealt with.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Fact> + '_ {
         self.facts.try_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::unbounded;
+    use std::time::Duration;
+
+    #[test]
+    fn time_passes_after_what_has_come_before_it_and_no_later() {
+        let (facts, receiver) = unbounded();
+        let (_commands, commands) = unbounded();
+        let mut inbox = Inbox::new(receiver, commands);
+        let due = Some(Instant::now());
+        for round in 0..3 {
+            (0..round).for_each(|_| facts.send(Fact::Wake).unwrap());
+            for _ in 0..round {
+                assert!(matches!(inbox.next(due), Heard::Fact(Fact::Wake)));
+                // These come too late.
+                facts.send(Fact::Wake).unwrap();
+            }
+            assert!(matches!(inbox.next(due), Heard::Time));
+            assert_eq!(inbox.drain().count(), round);
+        }
+        let soon = Instant::now() + Duration::from_millis(1);
+        assert!(matches!(inbox.next(Some(soon)), Heard::Time));
+        assert!(soon <= clock::now());
     }
 }

@@ -1,11 +1,10 @@
 //! One run of a supervisor, from taking its machine off the desk to putting it back.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::core::{Claimed, Core, Line};
-use super::engine::{Engine, Remains, Slot};
+use super::engine::{Engine, Remains};
 use super::fence::Fence;
 use super::inbox::{Heard, Inbox};
 use super::request::{Ask, Ticket};
@@ -20,7 +19,6 @@ use crate::id::ChildId;
 use crate::link::clock::Clock;
 use crate::link::fact::{self, Fact, Unheard};
 use crate::link::hub::{Emitter, Hub, Post};
-use crate::link::licence::Licence;
 use crate::link::waker::Waker;
 use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
@@ -75,6 +73,8 @@ pub(super) struct Run {
     /// What is left of removed services; see [`Run::bury`].
     pub(super) forgotten: Remains,
     pub(super) has_begun: bool,
+    /// What is dealt with has come before the machine's next deadline has passed; see [`Inbox::next`].
+    pub(super) before_time: bool,
     pub(super) finished: bool,
 }
 
@@ -169,6 +169,7 @@ impl Run {
             candidates: Vec::new(),
             forgotten: Remains::default(),
             has_begun: false,
+            before_time: false,
             finished: false,
         }
     }
@@ -207,7 +208,11 @@ impl Run {
                 break;
             }
             match self.inbox.next(deadline) {
-                Heard::Fact(fact) => self.deal_with(fact),
+                Heard::Fact(fact) => {
+                    self.before_time = true;
+                    self.deal_with(fact);
+                    self.before_time = false;
+                }
                 Heard::Command(ticket) => self.answer(ticket),
                 Heard::Time => self.step(Input::Ticked),
             }
@@ -292,32 +297,6 @@ impl Run {
             Fact::LateHook(ticket) => self.hand_out_late(ticket),
             Fact::Wake => {}
         }
-    }
-
-    /// Before anything is dealt with that the last incarnation of a service has told.
-    fn catch_up(&mut self, child: ChildId) {
-        let licence = self.engine.slots.get(&child).and_then(Slot::licence);
-        if let Some(renewed) = licence.and_then(|l| self.renewals(child, &l)) {
-            self.step(renewed);
-        }
-    }
-
-    /// What the machine hasn't heard of yet.
-    fn renewals(&mut self, child: ChildId, licence: &Licence) -> Option<Input> {
-        let renewals = licence.take_renewals()?;
-        if let (Some(failure), Some(slot)) =
-            (renewals.last_failure, self.engine.slots.get_mut(&child))
-        {
-            slot.set_failure(failure);
-        }
-        let since = renewals.since.map(|at| self.tree.clock.moment(at));
-        Some(Input::Renewed {
-            id: child,
-            incarnation: renewals.incarnation,
-            since: since.unwrap_or(self.engine.machine.now()),
-            failures: renewals.failures,
-            panics: renewals.panics,
-        })
     }
 
     /// What a service has provided is there from now on.
@@ -454,7 +433,7 @@ impl Run {
         }));
     }
 
-    fn step(&mut self, input: Input) {
+    pub(super) fn step(&mut self, input: Input) {
         if matches!(input, Input::Started) {
             self.core.board.forget_early_ends();
             let children: Vec<ChildId> = self.engine.slots.keys().copied().collect();
@@ -466,31 +445,19 @@ impl Run {
         self.carry_out();
     }
 
-    /// Before it is published, told or answered that somebody will be asked to stop: who fails from then
-    /// on isn't started again. Who runs is known from here on, to the machine as well.
-    fn end_licences(&mut self, now: Moment) {
-        if !self.engine.machine.is_running() {
-            self.line.licences.store(false, Ordering::Release);
-        }
-        let mut at = 0;
-        while let Some(command) = self.out.get(at) {
-            at += 1;
-            let &Command::Stop { id, .. } = command else {
-                continue;
-            };
-            let Some(licence) = self.engine.slots.get(&id).and_then(Slot::licence) else {
-                continue;
-            };
-            licence.revoke();
-            if let Some(renewed) = self.renewals(id, &licence) {
-                self.engine.machine.step(now, renewed, &mut self.out);
-            }
+    /// A fact is no reason for time to pass.
+    fn now(&self) -> Moment {
+        let now = self.tree.clock.now();
+        let machine = &self.engine.machine;
+        match machine.deadline() {
+            Some(at) if self.before_time && at <= now => at.just_before().max(machine.now()),
+            Some(_) | None => now,
         }
     }
 
     /// Steps the machine and publishes what changed; the commands are left in `out`.
     fn decide(&mut self, input: Input) {
-        let now = self.tree.clock.now();
+        let now = self.now();
         self.engine.machine.step(now, input, &mut self.out);
         self.end_licences(now);
         self.note_failures();

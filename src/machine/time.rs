@@ -25,6 +25,11 @@ impl Moment {
         Moment(self.0.saturating_add(d))
     }
 
+    /// The last moment that is earlier.
+    pub(crate) fn just_before(self) -> Moment {
+        Moment(self.0.saturating_sub(Duration::from_nanos(1)))
+    }
+
     /// Zero if `earlier` is later.
     pub(crate) fn since(self, earlier: Moment) -> Duration {
         self.0.saturating_sub(earlier.0)
