@@ -2,7 +2,8 @@
 
 use std::any::Any;
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -11,11 +12,10 @@ use parking_lot::Mutex;
 use crate::error::{BoxError, Never, Stopping};
 use crate::event::{EventKind, StopCause};
 use crate::link::cell::ServiceCell;
-use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::fact::{Fact, HookKind, HookThreads, HookTicket, Straggler};
 use crate::link::hub::Emitter;
 use crate::link::licence::Licence;
 use crate::link::life::{HasLife, Life, ScopeLife, Wake};
-use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
 use crate::trade::Trade;
 
@@ -40,6 +40,8 @@ pub(crate) struct Incarnation {
     pub(crate) trade: Option<Box<Trade>>,
     /// To start again by itself.
     pub(crate) licence: Option<Arc<Licence>>,
+    /// Once it was abandoned: whether its end is known.
+    pub(crate) told: OnceLock<Arc<AtomicBool>>,
 }
 
 /// What supervisors that run in an incarnation leave to its thread. Few run one.
@@ -65,15 +67,19 @@ impl Below {
             .map_or_else(Nested::default, |nested| *nested)
     }
 
+    /// Whether that is the supervisor which runs in it.
+    pub(crate) fn holds(&self, supervisor: &Supervisor) -> bool {
+        let held = self.nested().and_then(|n| n.supervisor.as_ref());
+        held.is_some_and(|held| Arc::ptr_eq(held.core(), supervisor.core()))
+    }
+
     /// That supervisor is over, and there may be another one.
     pub(crate) fn let_go(&mut self, of: &Supervisor) {
-        let is_it = |held: &Supervisor| Arc::ptr_eq(held.core(), of.core());
-        if let Some(nested) = &mut self.nested {
-            if nested.supervisor.as_ref().is_some_and(is_it) {
-                nested.supervisor = None;
-                nested.done = None;
-                nested.scope = Weak::new();
-            }
+        if self.holds(of) {
+            let nested = self.nested_mut();
+            nested.supervisor = None;
+            nested.done = None;
+            nested.scope = Weak::new();
         }
     }
 }
@@ -81,7 +87,7 @@ impl Below {
 #[derive(Default)]
 pub(crate) struct Nested {
     /// Who did not stop in time.
-    pub(crate) stragglers: Vec<Unstopped>,
+    pub(crate) stragglers: Vec<Straggler>,
     /// The driver's; released when the end was told.
     pub(crate) fence: Option<Arc<dyn Any + Send + Sync>>,
     /// The supervisor of [`Context::supervise`].
@@ -92,6 +98,15 @@ pub(crate) struct Nested {
     pub(crate) failed: Option<BoxError>,
     /// Whose scope that one belongs to; dangling: the incarnation's own.
     pub(crate) scope: Weak<ScopeLife>,
+}
+
+impl Incarnation {
+    /// It is known that it has ended: to its supervisor, or to those who listen if that is over.
+    pub(crate) fn set_told(&self) {
+        if let Some(told) = self.told.get() {
+            told.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl HasLife for Incarnation {
@@ -116,6 +131,8 @@ pub(crate) struct Home {
     pub(crate) fence: Option<Weak<dyn Any + Send + Sync>>,
     /// The driver's, for a supervisor that runs as this service.
     pub(crate) tree: Arc<dyn Any + Send + Sync>,
+    /// Of the tree.
+    pub(crate) hook_threads: Arc<dyn HookThreads>,
 }
 
 impl Home {
@@ -276,12 +293,12 @@ impl Context {
             }
         }
         if run_now {
-            // The supervisor has the threads. If it is gone, dropping the fact counts the hook back.
-            drop(self.home().facts.send(Fact::LateHook(HookTicket {
+            // Not through the supervisor: between two runs it hears nothing before this hook has returned.
+            self.home().hook_threads.clone().push_late(HookTicket {
                 incarnation: self.incarnation.clone(),
                 what: HookKind::OnStop(key),
                 waits: false,
-            })));
+            });
         }
         OnStop {
             at: Arc::downgrade(&self.incarnation),
@@ -423,9 +440,13 @@ impl EndOfScope {
         let _ = done.recv();
         let home = &self.incarnation.home;
         let parent = home.supervisor.core();
-        let shown = parent.board.set_nested(home.cell.id.child, None);
+        let mut below = self.incarnation.below.lock();
+        // Only its own: a helper's scope may end when the next incarnation shows another.
+        let number = self.incarnation.number;
+        let shown = parent.board.hide_below(home.cell.id.child, number);
+        below.let_go(&supervisor);
+        drop(below);
         parent.pulse();
-        self.incarnation.below.lock().let_go(&supervisor);
         drop((supervisor, shown));
     }
 }

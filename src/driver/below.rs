@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::core::Core;
-use super::discard::supervising;
+use super::discard::{discard, supervising};
 use super::limits;
 use super::run::Run;
 use super::start::answer_of;
@@ -34,12 +34,23 @@ pub(crate) fn start_below(core: &Arc<Core>, context: &Context) -> Result<(), Err
         incarnation.below.lock().let_go(&supervisor);
         return Err(e);
     }
-    let parent = home.supervisor.core();
-    parent.board.set_nested(child, Some(supervisor));
-    drop(home.facts.send(Fact::Supervising {
-        child,
-        incarnation: number,
-    }));
+    let board = &home.supervisor.core().board;
+    let below = incarnation.below.lock();
+    // A helper thread calls this, and `run` or the scope has returned since: it would be shown under the
+    // next incarnation.
+    let shown = if !below.closed && below.holds(&supervisor) {
+        let before = board.show_below(child, number, supervisor);
+        // Before the lock goes, and so before the end of the incarnation is told.
+        drop(home.facts.send(Fact::Supervising {
+            child,
+            incarnation: number,
+        }));
+        before
+    } else {
+        Some(supervisor)
+    };
+    drop(below);
+    drop(shown);
     Ok(())
 }
 
@@ -87,7 +98,9 @@ fn spawn_below(core: &Arc<Core>, context: &Context, ended: Sender<Never>) -> Res
             // Not references of the closure's, which would outlive that.
             let (core, incarnation, ended) = (core, incarnation, ended);
             if let Err(error) = answer_of(&core, run.run()) {
-                incarnation.below.lock().nested_mut().failed = Some(error);
+                let before = incarnation.below.lock().nested_mut().failed.replace(error);
+                // Not under the lock: its `Drop` may ask for this incarnation.
+                discard(&incarnation.home.path, incarnation.home.quiet, before);
                 drop(incarnation.home.facts.send(Fact::BelowFailed {
                     child: incarnation.home.cell.id.child,
                     incarnation: incarnation.number,

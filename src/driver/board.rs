@@ -1,7 +1,7 @@
 //! What a supervisor publishes: its services' cells in order, and what is waited for. Written by
 //! the supervisor, read by everybody, and never locked while something is formatted.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -46,8 +46,8 @@ struct BoardData {
     state: State,
     since: Instant,
     entries: BTreeMap<ChildId, Entry>,
-    /// Those of them that are supervisors or run one.
-    nested: BTreeSet<ChildId>,
+    /// Those of them that are supervisors, or that run one: in this incarnation.
+    nested: BTreeMap<ChildId, Option<u64>>,
     names: HashMap<Arc<str>, ChildId>,
     providers: HashMap<&'static str, ChildId>,
     /// How many services are expected to be up and aren't.
@@ -84,7 +84,7 @@ impl Board {
                 state: State::Waiting,
                 since: clock::now(),
                 entries: BTreeMap::new(),
-                nested: BTreeSet::new(),
+                nested: BTreeMap::new(),
                 names: HashMap::new(),
                 providers: HashMap::new(),
                 missing: 0,
@@ -106,7 +106,7 @@ impl Board {
                 data.providers.insert(key.name, id);
             }
             if entry.nested.is_some() {
-                data.nested.insert(id);
+                data.nested.insert(id, None);
             }
             data.entries.insert(id, entry);
         }
@@ -139,17 +139,36 @@ impl Board {
         (oldest.map(|removed| removed.end), entry.nested)
     }
 
-    /// Shows a supervisor below a service, or no longer. The one before is for the caller to drop:
-    /// it may be the last reference to a tree with values of the user's.
-    pub(crate) fn set_nested(&self, id: ChildId, nested: Option<Supervisor>) -> Option<Supervisor> {
+    /// Shows the supervisor that an incarnation of a service runs below itself. The one before, or this
+    /// one if it comes too late, is for the caller to drop: it may be the last reference to a tree with
+    /// values of the user's.
+    pub(crate) fn show_below(
+        &self,
+        id: ChildId,
+        number: u64,
+        supervisor: Supervisor,
+    ) -> Option<Supervisor> {
         let mut guard = self.data.lock();
         let data = &mut *guard;
-        let entry = data.entries.get_mut(&id)?;
-        match nested {
-            Some(_) => data.nested.insert(id),
-            None => data.nested.remove(&id),
+        let shown = data.nested.get(&id).copied();
+        let entry = match data.entries.get_mut(&id) {
+            Some(entry) if shown.is_none_or(|s| s.is_some_and(|s| s <= number)) => entry,
+            // Gone; a supervisor itself; or a later incarnation shows one.
+            Some(_) | None => return Some(supervisor),
         };
-        std::mem::replace(&mut entry.nested, nested)
+        data.nested.insert(id, Some(number));
+        entry.nested.replace(supervisor)
+    }
+
+    /// Shows it no longer, if it is still shown. For the caller to drop, likewise.
+    pub(crate) fn hide_below(&self, id: ChildId, number: u64) -> Option<Supervisor> {
+        let mut guard = self.data.lock();
+        let data = &mut *guard;
+        if data.nested.get(&id) != Some(&Some(number)) {
+            return None;
+        }
+        data.nested.remove(&id);
+        data.entries.get_mut(&id)?.nested.take()
     }
 
     pub(crate) fn id(&self, name: &str) -> Option<ChildId> {
@@ -206,7 +225,7 @@ impl Board {
     fn nested_in(data: &BoardData) -> Vec<Entry> {
         let nested = data.nested.iter();
         nested
-            .filter_map(|id| data.entries.get(id).cloned())
+            .filter_map(|(id, _)| data.entries.get(id).cloned())
             .collect()
     }
 

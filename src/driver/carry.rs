@@ -16,7 +16,7 @@ use crate::context::Incarnation;
 use crate::event::{EventKind, StopCause};
 use crate::failure::Failure;
 use crate::id::ChildId;
-use crate::link::fact::{HookKind, HookTicket};
+use crate::link::fact::{HookKind, HookTicket, Straggler};
 use crate::link::life::{Handout, Stop};
 use crate::machine::message::{Cause, Command, Note};
 use crate::machine::time::Moment;
@@ -161,14 +161,6 @@ impl Run {
         }
     }
 
-    /// A closure that was registered after the request.
-    pub(super) fn hand_out_late(&self, ticket: HookTicket) {
-        self.tree.stop_threads.push(StopJob::LateHook {
-            ticket,
-            fence: self.fence.clone(),
-        });
-    }
-
     fn hasten(&mut self, id: ChildId, number: u64, deadline: Moment) {
         let deadline = self.tree.clock.instant(deadline);
         let Some(slot) = self.engine.slots.get(&id) else {
@@ -201,19 +193,19 @@ impl Run {
         let number = last.as_ref().map_or(number, |(_, last)| *last);
         self.tree.stop_threads.leave_behind(slot.cell.id, number);
         let Some(home) = &slot.home else { return };
-        if last.is_some_and(|(last, _)| last.life.has_late_hook()) {
+        let last = last.map(|(last, _)| last);
+        if last.as_ref().is_some_and(|i| i.life.has_late_hook()) {
             say_late(home, number);
         }
-        self.left_behind.push((
-            id,
-            number,
-            Unstopped {
-                path: home.path.clone(),
-                incarnation: number,
-                thread_name: home.thread_name.clone(),
-                waited,
-            },
-        ));
+        let unstopped = Unstopped {
+            path: home.path.clone(),
+            incarnation: number,
+            thread_name: home.thread_name.clone(),
+            waited,
+        };
+        let told = last.map(|i| i.told.get_or_init(Arc::default).clone());
+        let straggler = Straggler { unstopped, told };
+        self.left_behind.push((id, number, straggler));
     }
 
     fn release(&mut self, id: ChildId) {

@@ -5,7 +5,7 @@
 //! (`Over`). It changes hands under the desk's lock, which is never held while user code runs, a
 //! thread is started or a send could block.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -41,6 +41,8 @@ pub(crate) struct Core {
     level_changed: AtomicBool,
     ending: Mutex<Ending>,
     ended: Condvar,
+    /// It has run, and no run hears what is told: see [`hear_at_rest`](Core::hear_at_rest).
+    at_rest: AtomicBool,
 }
 
 /// What a builder has set.
@@ -171,6 +173,7 @@ impl Core {
                 post: None,
             }),
             ended: Condvar::new(),
+            at_rest: AtomicBool::new(false),
         })
     }
 
@@ -289,6 +292,7 @@ impl Core {
     fn take_engine(&self, desk: &mut Desk, post: Arc<Post>) -> Result<Claimed, Error> {
         match std::mem::replace(&mut desk.stage, Stage::Over) {
             Stage::Idle(engine) => {
+                self.at_rest.store(false, Ordering::Relaxed);
                 let mut ending = self.ending.lock();
                 ending.begun += 1;
                 ending.post = Some(post.clone());
@@ -330,22 +334,54 @@ impl Core {
         bodies
     }
 
-    /// The run is over. `engine`: it may run again, or take services until then.
-    pub(crate) fn finish(&self, engine: Option<Box<Engine>>, ended: Ended) {
-        let old = std::mem::replace(
-            &mut self.desk.lock().stage,
-            match engine {
-                Some(engine) => Stage::Idle(engine),
-                None => Stage::Over,
-            },
-        );
+    /// The run is over. `engine`: it may run again, or take services until then. True: something was told
+    /// that the run hasn't heard, and it is to be [heard](Core::hear_at_rest).
+    pub(crate) fn finish(&self, engine: Option<Box<Engine>>, ended: Ended) -> bool {
+        let facts = engine.as_ref().map(|engine| engine.facts.1.clone());
+        let stage = match engine {
+            Some(engine) => Stage::Idle(engine),
+            None => Stage::Over,
+        };
+        let mut desk = self.desk.lock();
+        let old = std::mem::replace(&mut desk.stage, stage);
+        self.at_rest.store(facts.is_some(), Ordering::Relaxed);
+        drop(desk);
         drop(old);
+        // Whoever has told something before this is seen here; whoever does after it sees that it is at rest.
+        fence(Ordering::SeqCst);
+        let unheard = facts.is_some_and(|facts| !facts.is_empty());
         let mut ending = self.ending.lock();
         ending.ended += 1;
         let before = ending.last.replace(Arc::new(ended));
         drop(ending);
         drop(before);
         self.ended.notify_all();
+        unheard
+    }
+
+    /// After something was told: deals with it here and now, if no run does. A supervisor that is a
+    /// service may be between two runs for long, and threads that it had to leave behind end then. Not on a
+    /// supervisor's thread: it drops values of the user's.
+    pub(crate) fn hear_at_rest(self: &Arc<Core>) {
+        loop {
+            fence(Ordering::SeqCst);
+            if !self.at_rest.load(Ordering::Relaxed) {
+                return;
+            }
+            let mut desk = self.desk.lock();
+            let Stage::Idle(engine) = &mut desk.stage else {
+                // The run that has begun hears it.
+                return;
+            };
+            let Some(heard) = engine.hear(self) else {
+                return;
+            };
+            drop(desk);
+            self.pulse();
+            if !heard.put_away(self) {
+                return;
+            }
+        }
     }
 
     /// Takes it out of use between runs or before the first one. What it had is for the caller to

@@ -9,6 +9,7 @@ use super::body::Body;
 use super::core::Core;
 use super::discard::discard;
 use super::request::{Answer, Ask, NewService};
+use super::rest::{Discard, Untold};
 use super::thread::Seat;
 use crate::context::{Home, Incarnation};
 use crate::error::{Error, ErrorKind};
@@ -18,11 +19,11 @@ use crate::key::Value;
 use crate::link::cell::ServiceCell;
 use crate::link::clock;
 use crate::link::fact::Fact;
+use crate::link::hub::Emitter;
 use crate::link::licence::Licence;
 use crate::link::life::{Handout, Stop};
 use crate::machine::Machine;
 use crate::machine::message::{Command, Input};
-use crate::machine::time::Moment;
 use crate::report::End;
 use crate::supervisor::Supervisor;
 
@@ -31,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) slots: ChildMap<Slot>,
     /// One channel over all runs: an abandoned thread of an earlier one tells its end to the next.
     pub(crate) facts: (Sender<Fact>, Receiver<Fact>),
+    /// Of the last run.
+    pub(crate) emitter: Option<Emitter>,
 }
 
 /// A service as the driver has it.
@@ -50,8 +53,8 @@ pub(crate) struct Slot {
     /// Failures that only this still holds; dropped by the service's thread.
     pub(crate) trash: Vec<Failure>,
     pub(crate) is_supervisor: bool,
-    /// Its last incarnation ran a supervisor below itself, which is on the board.
-    pub(crate) supervises: bool,
+    /// The incarnation that runs, or ran, a supervisor below itself, which is on the board.
+    pub(crate) supervises: Option<u64>,
     /// The thread of its current incarnation is new and has to say that it has entered `run`.
     pub(crate) tells_entry: bool,
 }
@@ -68,7 +71,7 @@ impl Slot {
             last_failure: None,
             ended_by: None,
             trash: Vec::new(),
-            supervises: false,
+            supervises: None,
             tells_entry: false,
         }
     }
@@ -143,6 +146,7 @@ impl Engine {
             machine,
             slots: ChildMap::default(),
             facts: unbounded(),
+            emitter: None,
         }
     }
 
@@ -225,43 +229,46 @@ impl Engine {
             Ok(None) => {}
         }
         let (input, ids) = self.accept(core, ask);
+        let mut leftover = Leftover::default();
+        self.step_at_rest(core, input, &mut leftover);
+        (Ok(ids), leftover)
+    }
+
+    /// Steps the machine, publishes and carries out.
+    pub(super) fn step_at_rest(&mut self, core: &Core, input: Input, leftover: &mut Leftover) {
         let mut out = Vec::new();
         // Time stands still for a machine that doesn't run.
         let now = self.machine.now();
         self.machine.step(now, input, &mut out);
-        let mut leftover = Leftover::default();
-        self.carry_out_idle(core, now, out, &mut leftover);
         self.publish_idle();
-        (Ok(ids), leftover)
-    }
-
-    fn carry_out_idle(
-        &mut self,
-        core: &Core,
-        now: Moment,
-        out: Vec<Command>,
-        leftover: &mut Leftover,
-    ) {
+        if leftover.of_facts {
+            let mut untold = self.untold(&out);
+            leftover.untold.append(&mut untold);
+        }
         for command in out {
             match command {
                 Command::Discard { id } => {
-                    if let Some(slot) = self.slots.get_mut(&id) {
-                        leftover.remains.push(Remains {
-                            bodies: slot.body.take().into_iter().collect(),
-                            failures: std::mem::take(&mut slot.trash),
-                            ..Remains::default()
-                        });
+                    let remains = self.slots.get_mut(&id).map(|slot| Remains {
+                        bodies: slot.body.take().into_iter().collect(),
+                        failures: std::mem::take(&mut slot.trash),
+                        ..Remains::default()
+                    });
+                    let remains = remains.unwrap_or_default();
+                    if leftover.of_facts {
+                        // Whoever waits for it isn't who drops it.
+                        let facts = self.facts.0.clone();
+                        leftover.discards.push((id, remains, facts));
+                    } else {
+                        leftover.keep(remains);
+                        self.step_at_rest(core, Input::Discarded(id), leftover);
                     }
-                    let mut out = Vec::new();
-                    self.machine.step(now, Input::Discarded(id), &mut out);
-                    self.carry_out_idle(core, now, out, leftover);
                 }
                 Command::Forget { id } => {
                     let remains = self.forget(&core.board, id);
-                    leftover.remains.push(remains);
+                    leftover.keep(remains);
                 }
-                // Nobody runs and nobody listens: what is announced of a service begins with its
-                // supervisor's start.
+                // Nobody runs. What is announced of a service begins with its supervisor's start, and what a
+                // caller asks for at rest is answered.
                 Command::Announce { .. }
                 | Command::AnnouncePause(_)
                 | Command::AnnounceResume
@@ -314,8 +321,18 @@ impl Engine {
         let changed: Vec<ChildId> = self.machine.take_changed().collect();
         for id in changed {
             if let (Some(slot), Some(view)) = (self.slots.get(&id), self.machine.view(id)) {
-                let state = view.state;
-                slot.cell.update(|data| data.state = state);
+                let last_failure = &slot.last_failure;
+                slot.cell.update(|data| {
+                    if data.state != view.state {
+                        data.since = clock::now();
+                    }
+                    data.state = view.state;
+                    data.starts = view.starts;
+                    data.failures = view.failures;
+                    data.panics = view.panics;
+                    // Never the last reference: the slot, or its trash, has the old one.
+                    data.last_failure.clone_from(last_failure);
+                });
             }
         }
     }
@@ -366,18 +383,42 @@ impl Remains {
     }
 }
 
-/// User values that an idle request leaves behind.
+/// User values that are left behind where no supervisor runs.
 #[derive(Default)]
 pub(crate) struct Leftover {
     _refused: Option<Ask>,
     remains: Vec<Remains>,
+    /// Of what was told, and not of what a caller has asked for.
+    of_facts: bool,
+    untold: Vec<Untold>,
+    /// To be dropped before they count as gone.
+    discards: Vec<Discard>,
 }
 
 impl Leftover {
     fn refused(ask: Ask) -> Leftover {
         Leftover {
             _refused: Some(ask),
-            remains: Vec::new(),
+            ..Leftover::default()
         }
+    }
+
+    pub(super) fn of_facts() -> Leftover {
+        Leftover {
+            of_facts: true,
+            ..Leftover::default()
+        }
+    }
+
+    pub(super) fn keep(&mut self, remains: Remains) {
+        self.remains.push(remains);
+    }
+
+    pub(super) fn take_untold(&mut self) -> Vec<Untold> {
+        std::mem::take(&mut self.untold)
+    }
+
+    pub(super) fn take_discards(&mut self) -> Vec<Discard> {
+        std::mem::take(&mut self.discards)
     }
 }

@@ -9,15 +9,13 @@ use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use crossbeam_channel::Sender;
-
-use crate::context::Incarnation;
-use crate::id::ChildId;
+use super::rest::tell;
+use crate::context::{Home, Incarnation};
 use crate::link::fact::Fact;
 
 pub(crate) struct Fence {
-    parent: Sender<Fact>,
-    child: ChildId,
+    /// Of the service that the supervisor is, or that runs it.
+    home: Arc<Home>,
     incarnation: u64,
     /// Somebody was left behind, so the parent waits.
     awaited: AtomicBool,
@@ -34,8 +32,7 @@ impl Fence {
         let made = nested.fence.clone().and_then(|fence| fence.downcast().ok());
         let fence: Arc<Fence> = made.unwrap_or_else(|| {
             Arc::new(Fence {
-                parent: incarnation.home.facts.clone(),
-                child: incarnation.home.cell.id.child,
+                home: incarnation.home.clone(),
                 incarnation: incarnation.number,
                 awaited: AtomicBool::new(false),
                 _outer: incarnation.home.fence.as_ref().and_then(Weak::upgrade),
@@ -55,10 +52,11 @@ impl Drop for Fence {
     fn drop(&mut self) {
         if self.awaited.load(Ordering::Acquire) {
             // If the parent is gone, its own fence tells the one above.
-            drop(self.parent.send(Fact::Cleared {
-                child: self.child,
+            let cleared = Fact::Cleared {
+                child: self.home.cell.id.child,
                 incarnation: self.incarnation,
-            }));
+            };
+            tell(&self.home, cleared);
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, StopCause};
 use crate::id::ChildId;
 use crate::link::clock::{self, Clock};
-use crate::link::fact::Fact;
+use crate::link::fact::{Fact, Straggler};
 use crate::link::hub::Emitter;
 use crate::link::life::Stop;
 use crate::machine::message::Verdict;
@@ -171,13 +171,16 @@ impl Run {
         let late: Vec<Fact> = self.inbox.drain().collect();
         self.unless_broken(|run| late.into_iter().for_each(|fact| run.deal_with(fact)));
         self.unless_broken(|run| run.put_slots_away(is_final));
-        let unstopped: Vec<Unstopped> = self.left_behind.drain(..).map(|(_, _, u)| u).collect();
-        if let (Some(context), false) = (&self.above, unstopped.is_empty()) {
+        let mut stragglers: Vec<Straggler> = std::mem::take(&mut self.left_behind)
+            .into_iter()
+            .map(|(_, _, straggler)| straggler)
+            .collect();
+        // Those who were below one of its services may have ended without its having heard of it.
+        stragglers.retain(Straggler::is_there);
+        let unstopped: Vec<Unstopped> = stragglers.iter().map(|s| s.unstopped.clone()).collect();
+        if let (Some(context), false) = (&self.above, stragglers.is_empty()) {
             let mut below = context.incarnation.below.lock();
-            below
-                .nested_mut()
-                .stragglers
-                .extend(unstopped.iter().cloned());
+            below.nested_mut().stragglers.append(&mut stragglers);
             drop(below);
             if let Some(fence) = &self.fence {
                 fence.await_clearing();
@@ -202,14 +205,18 @@ impl Run {
         if self.above.is_none() {
             self.tree.post.close();
         }
+        self.engine.emitter = Some(self.emitter);
         let engine = (!is_final).then_some(self.engine);
-        self.core.finish(
-            engine,
-            Ended {
-                result: result.clone(),
-                report,
-            },
-        );
+        let ended = Ended {
+            result: result.clone(),
+            report,
+        };
+        if self.core.finish(engine, ended) {
+            self.tree.stop_threads.push(StopJob::Hear {
+                core: self.core.clone(),
+                fence: self.fence.clone(),
+            });
+        }
         self.core.pulse();
         // Only now the inbox goes: a call that comes until then finds the desk's new stage.
         drop(self.inbox);
@@ -227,7 +234,6 @@ impl Run {
     fn put_slots_away(&mut self, is_final: bool) {
         let mut remains = std::mem::take(&mut self.forgotten);
         for slot in self.engine.slots.values_mut() {
-            slot.home = None;
             slot.incarnation = None;
             slot.seat = None;
             slot.leave_entry(&self.core.board);
@@ -237,10 +243,13 @@ impl Run {
                 slot.cell.update(|data| data.orphaned = true);
             }
         }
-        let Some(buried) = self.bury(remains) else {
-            return;
-        };
-        self.wait_for_burial(&buried);
+        if let Some(buried) = self.bury(remains) {
+            self.wait_for_burial(&buried);
+        }
+        // Only now: who has ended meanwhile was told of.
+        for slot in self.engine.slots.values_mut() {
+            slot.home = None;
+        }
     }
 
     /// That long from now, but not beyond a deadline of the stop.

@@ -1,6 +1,6 @@
 //! Starting an incarnation: what it gets by key, a thread, and its order.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -38,6 +38,7 @@ impl Run {
             life: Life::new(),
             below: Mutex::default(),
             trade,
+            told: OnceLock::new(),
             licence: licensed.then(|| Arc::new(Licence::new(self.line.licences.clone()))),
         });
         slot.incarnation = Some(incarnation.clone());
@@ -86,13 +87,28 @@ impl Run {
     /// The supervisor that the last incarnation ran below itself is not shown any more.
     fn take_down_below(&mut self, id: ChildId) {
         let slot = self.engine.slots.get_mut(&id);
-        if slot.is_some_and(|slot| std::mem::take(&mut slot.supervises)) {
-            let supervisors = self.core.board.set_nested(id, None).into_iter().collect();
-            self.set_aside(Remains {
-                supervisors,
-                ..Remains::default()
-            });
+        if let Some(number) = slot.and_then(|slot| slot.supervises.take()) {
+            self.hide_below(id, number);
         }
+    }
+
+    /// An incarnation has shown that it runs a supervisor below itself. One that was abandoned since, and that
+    /// another has followed, has come too late.
+    pub(super) fn shows_below(&mut self, id: ChildId, number: u64) {
+        let view = self.engine.machine.view(id);
+        if view.is_none_or(|view| view.incarnation != number) {
+            self.hide_below(id, number);
+        } else if let Some(slot) = self.engine.slots.get_mut(&id) {
+            slot.supervises = Some(number);
+        }
+    }
+
+    fn hide_below(&mut self, id: ChildId, number: u64) {
+        let hidden = self.core.board.hide_below(id, number);
+        self.set_aside(Remains {
+            supervisors: hidden.into_iter().collect(),
+            ..Remains::default()
+        });
     }
 
     /// What an incarnation that starts now gives by key.

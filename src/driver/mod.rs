@@ -37,6 +37,7 @@ pub(crate) mod panic;
 mod publish;
 mod renew;
 pub(crate) mod request;
+mod rest;
 mod run;
 mod start;
 pub(crate) mod stop;

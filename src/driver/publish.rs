@@ -97,7 +97,8 @@ impl Run {
                 continue;
             };
             // Whether what is below a service counts depends on the service.
-            look_again |= slot.supervises || slot.is_supervisor || slot.cell.trade.is_some();
+            look_again |=
+                slot.supervises.is_some() || slot.is_supervisor || slot.cell.trade.is_some();
             let needs_thread = slot.needs_thread();
             let (was_entering, is_entering) = slot.cell.update(|data| {
                 let was_entering = data.entering;
@@ -124,6 +125,9 @@ impl Run {
             look_again |= board.count_entering(was_entering, is_entering);
         }
         self.note_early_ends();
+        if !self.has_started {
+            return;
+        }
         let machine = &self.engine.machine;
         let state = if machine.is_paused() {
             State::Paused

@@ -1,8 +1,8 @@
 //! A restart on the service's own thread, where there is nothing to decide about it, and how its
 //! supervisor learns of that; see [`licence`](crate::link::licence).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -34,6 +34,7 @@ pub(super) fn renew(failed: &Arc<Incarnation>, ended: &Ended) -> Option<Arc<Inca
         life: Life::new(),
         below: Mutex::default(),
         trade: None,
+        told: OnceLock::new(),
         licence: Some(licence.clone()),
     });
     let tell = || {
@@ -83,7 +84,7 @@ impl Run {
     /// Before it is published, told or answered that somebody will be asked to stop: who fails from then
     /// on isn't started again. Who runs is known from here on, to the machine as well.
     pub(super) fn end_licences(&mut self, now: Moment) {
-        if !self.engine.machine.is_running() {
+        if self.has_started && !self.engine.machine.is_running() {
             self.line.licences.store(false, Ordering::Release);
         }
         let mut at = 0;

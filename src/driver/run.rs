@@ -17,12 +17,11 @@ use crate::event::StopCause;
 use crate::failure::Failure;
 use crate::id::ChildId;
 use crate::link::clock::Clock;
-use crate::link::fact::{self, Fact, Unheard};
+use crate::link::fact::{self, Fact, Straggler, Unheard};
 use crate::link::hub::{Emitter, Hub, Post};
 use crate::link::waker::Waker;
 use crate::machine::message::{Command, End, Input, Verdict};
 use crate::machine::time::Moment;
-use crate::report::Unstopped;
 use crate::supervisor::Supervisor;
 
 /// What all supervisors of a tree share.
@@ -63,7 +62,7 @@ pub(super) struct Run {
     /// The end that is being dealt with.
     pub(super) current: Option<Current>,
     /// Who did not stop in time and hasn't ended since, in order.
-    pub(super) left_behind: Vec<(ChildId, u64, Unstopped)>,
+    pub(super) left_behind: Vec<(ChildId, u64, Straggler)>,
     pub(super) stop_cause: StopCause,
     pub(super) blamed: Option<(Verdict, Option<Failure>)>,
     /// Of a significant service that is over, while others of them go on.
@@ -72,6 +71,8 @@ pub(super) struct Run {
     pub(super) candidates: Vec<Failure>,
     /// What is left of removed services; see [`Run::bury`].
     pub(super) forgotten: Remains,
+    /// The machine is told that it runs, or was.
+    pub(super) has_started: bool,
     pub(super) has_begun: bool,
     /// What is dealt with has come before the machine's next deadline has passed; see [`Inbox::next`].
     pub(super) before_time: bool,
@@ -168,6 +169,7 @@ impl Run {
             mourned: None,
             candidates: Vec::new(),
             forgotten: Remains::default(),
+            has_started: false,
             has_begun: false,
             before_time: false,
             finished: false,
@@ -222,12 +224,24 @@ impl Run {
     /// It is up as a service when its own are about to be, so that who waits above for both is woken
     /// once.
     fn begin(&mut self) {
+        self.hear_what_was_told_before();
+        self.has_started = true;
         self.step(Input::Started);
         self.has_begun = true;
         let above = self.above.as_ref().filter(|_| !self.one_run);
         if !above.is_some_and(|context| tell_entry(&context.incarnation)) {
             self.core.pulse();
         }
+    }
+
+    /// Ends of an earlier run that nobody has heard of since: before anybody is started again.
+    fn hear_what_was_told_before(&mut self) {
+        let early: Vec<Fact> = self.inbox.drain().collect();
+        if early.is_empty() {
+            return;
+        }
+        self.settle_all();
+        early.into_iter().for_each(|fact| self.deal_with(fact));
     }
 
     /// Requests without an answer: from callers, and from the supervisor above.
@@ -278,9 +292,7 @@ impl Run {
             }
             Fact::Supervising { child, incarnation } => {
                 self.catch_up(child);
-                if let Some(slot) = self.engine.slots.get_mut(&child) {
-                    slot.supervises = true;
-                }
+                self.shows_below(child, incarnation);
                 self.step(Input::Supervising {
                     id: child,
                     incarnation,
@@ -294,7 +306,6 @@ impl Run {
                 });
             }
             Fact::Discarded { child } => self.step(Input::Discarded(child)),
-            Fact::LateHook(ticket) => self.hand_out_late(ticket),
             Fact::Wake => {}
         }
     }
@@ -370,7 +381,7 @@ impl Run {
         self.left_behind
             .retain(|(c, i, _)| (*c, *i) != (child, incarnation));
         self.left_behind
-            .extend(stragglers.into_iter().map(|u| (child, incarnation, u)));
+            .extend(stragglers.into_iter().map(|s| (child, incarnation, s)));
         self.step(Input::Ended {
             id: child,
             incarnation,
@@ -430,19 +441,24 @@ impl Run {
             quiet: self.quiet,
             fence: self.fence.as_ref().map(|fence| Arc::downgrade(fence) as _),
             tree: self.tree.clone(),
+            hook_threads: self.tree.stop_threads.clone(),
         }));
     }
 
     pub(super) fn step(&mut self, input: Input) {
         if matches!(input, Input::Started) {
             self.core.board.forget_early_ends();
-            let children: Vec<ChildId> = self.engine.slots.keys().copied().collect();
-            for child in children {
-                self.settle_in(child);
-            }
+            self.settle_all();
         }
         self.decide(input);
         self.carry_out();
+    }
+
+    fn settle_all(&mut self) {
+        let children: Vec<ChildId> = self.engine.slots.keys().copied().collect();
+        for child in children {
+            self.settle_in(child);
+        }
     }
 
     /// A fact is no reason for time to pass.

@@ -9,13 +9,15 @@
 //! A hook that waits past the deadline of its service is told, and called all the same when there is a
 //! thread: what it unblocks can still end. The stop signal itself never waits for a thread.
 
+use std::any::Any;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, MutexGuard};
 
 use super::body::Body;
+use super::core::Core;
 use super::core::RankFailures;
 use super::discard;
 use super::engine::Remains;
@@ -23,11 +25,12 @@ use super::fence::Fence;
 use super::limits;
 use super::mark::{self, Mark};
 use super::panic::guarded_as;
+use super::rest::tell;
 use crate::context::{Home, Incarnation};
 use crate::event::EventKind;
 use crate::failure::Failure;
 use crate::id::ServiceId;
-use crate::link::fact::{Fact, HookKind, HookTicket};
+use crate::link::fact::{Fact, HookKind, HookThreads, HookTicket};
 use crate::link::shelf::Shelf;
 
 /// How many stop threads a tree may have at a time, without those of abandoned services.
@@ -74,6 +77,11 @@ pub(crate) enum Job {
     /// An `on_stop` closure that was registered after the request.
     LateHook {
         ticket: HookTicket,
+        fence: Option<Arc<dyn Any + Send + Sync>>,
+    },
+    /// Hear what was told to a supervisor that doesn't run any more.
+    Hear {
+        core: Arc<Core>,
         fence: Option<Arc<Fence>>,
     },
     /// Drop the values of a service and say so.
@@ -199,11 +207,24 @@ impl StopThreads {
     }
 }
 
+impl HookThreads for StopThreads {
+    fn push_late(self: Arc<Self>, ticket: HookTicket) {
+        // Still there: a thread of the incarnation's waits for the hook.
+        let fence = &ticket.incarnation.home.fence;
+        let fence = fence.as_ref().and_then(Weak::upgrade);
+        self.push(Job::LateHook { ticket, fence });
+    }
+}
+
 impl Job {
     fn ticket(&mut self) -> Option<&mut HookTicket> {
         match self {
             Job::Hook { ticket, .. } | Job::LateHook { ticket, .. } => Some(ticket),
-            Job::Discard { .. } | Job::Clear { .. } | Job::Bury { .. } | Job::Rank { .. } => None,
+            Job::Discard { .. }
+            | Job::Clear { .. }
+            | Job::Bury { .. }
+            | Job::Rank { .. }
+            | Job::Hear { .. } => None,
         }
     }
 
@@ -219,7 +240,7 @@ impl Job {
                 Some(Whose::Incarnation(service, incarnation.number))
             }
             Job::Discard { home, .. } => Some(Whose::Service(home.cell.id)),
-            Job::Bury { .. } | Job::Rank { .. } => None,
+            Job::Bury { .. } | Job::Rank { .. } | Job::Hear { .. } => None,
         }
     }
 
@@ -230,7 +251,14 @@ impl Job {
                 body,
                 fence,
             } => run_hook(ticket, body, fence),
-            Job::LateHook { ticket, fence } => run_hook(ticket, None, fence),
+            Job::LateHook { ticket, fence } => {
+                run_hook(ticket, None, None);
+                drop(fence);
+            }
+            Job::Hear { core, fence } => {
+                core.hear_at_rest();
+                drop(fence);
+            }
             Job::Discard {
                 body,
                 trash,
@@ -280,6 +308,8 @@ impl Job {
             Job::Clear { shelf, .. } => shelf.stays_uncleared(),
             // The supervisor has others of them all.
             Job::Rank { .. } => {}
+            // The next run hears it.
+            Job::Hear { .. } => {}
         }
     }
 }
@@ -368,7 +398,6 @@ fn clear(shelf: &Shelf, incarnation: &Arc<Incarnation>) {
 pub(crate) fn discard(body: Option<Arc<Body>>, trash: Vec<Failure>, home: &Arc<Home>) {
     let _marked = mark::enter(Mark::of_home(home.clone()));
     drop((body, trash));
-    drop(home.facts.send(Fact::Discarded {
-        child: home.cell.id.child,
-    }));
+    let child = home.cell.id.child;
+    tell(home, Fact::Discarded { child });
 }

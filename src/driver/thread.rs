@@ -18,6 +18,7 @@ use super::mark::{self, Mark};
 use super::orders::{OrderReceiver, OrderSender, orders};
 use super::panic::{self, Caught, guarded_as};
 use super::renew::renew;
+use super::rest::tell;
 use super::stop;
 use crate::context::{Context, Home, Incarnation};
 use crate::error::{BoxError, Error, ErrorKind, ServiceResult, Stopping};
@@ -25,7 +26,7 @@ use crate::errors::Errors;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
-use crate::link::fact::{Ended, Fact, Unheard};
+use crate::link::fact::{Ended, Fact, Straggler, Unheard};
 use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
 use crate::report::State;
@@ -320,6 +321,7 @@ impl TellEnd {
         self.ended.outcome = outcome;
         self.ended.failure = failure;
         self.ended.stragglers = below.stragglers;
+        self.ended.stragglers.retain(Straggler::is_there);
         self.fence = below.fence;
     }
 
@@ -368,7 +370,7 @@ impl Drop for TellEnd {
             },
         );
         // Lost, it tells what there is to tell.
-        drop(self.incarnation.home.facts.send(Fact::Ended(ended)));
+        tell(&self.incarnation.home, Fact::Ended(ended));
         drop(self.fence.take());
     }
 }

@@ -156,6 +156,11 @@ impl ServiceCell {
         self.place.get().cloned().unwrap_or_else(place)
     }
 
+    /// Its path, once it was settled.
+    pub(crate) fn path(&self) -> Option<&Arc<str>> {
+        self.place.get().map(|place| &place.path)
+    }
+
     /// The same, for good.
     pub(crate) fn settle(&self, above: &str) -> Arc<Place> {
         self.place.get_or_init(|| self.place_below(above)).clone()

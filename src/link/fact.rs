@@ -2,6 +2,7 @@
 //! order in which it happened.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::licence::Licence;
@@ -29,8 +30,6 @@ pub(crate) enum Fact {
     BelowFailed { child: ChildId, incarnation: u64 },
     /// The values of a service were dropped.
     Discarded { child: ChildId },
-    /// A stop hook was registered after the stop was asked for.
-    LateHook(HookTicket),
     /// Look at the levels.
     Wake,
 }
@@ -47,7 +46,7 @@ pub(crate) struct Ended {
     /// Its values were dropped, and its thread has ended.
     pub(crate) discarded: bool,
     /// Who is left behind below it, if it was a supervisor.
-    pub(crate) stragglers: Vec<Unstopped>,
+    pub(crate) stragglers: Vec<Straggler>,
     /// Under which it may have started by itself.
     pub(crate) licence: Option<Arc<Licence>>,
     /// Of one that had a thread.
@@ -63,8 +62,15 @@ impl Unheard {
         Unheard(Some(incarnation))
     }
 
-    pub(crate) fn heard(mut self) {
-        self.0 = None;
+    pub(crate) fn heard(self) {
+        if let Some(incarnation) = self.take() {
+            incarnation.set_told();
+        }
+    }
+
+    /// It is for the caller to tell.
+    pub(crate) fn take(mut self) -> Option<Arc<Incarnation>> {
+        self.0.take()
     }
 }
 
@@ -74,12 +80,30 @@ impl Drop for Unheard {
             return;
         };
         let (home, number) = (&incarnation.home, incarnation.number);
+        incarnation.set_told();
         home.cell.update(|data| {
             if data.incarnation == number {
                 data.state = State::Stopped;
             }
         });
         home.emit(number, EventKind::EndedLate);
+    }
+}
+
+/// Who did not stop in time.
+#[derive(Clone)]
+pub(crate) struct Straggler {
+    pub(crate) unstopped: Unstopped,
+    /// Whether the end of its incarnation is known. `None`: that has ended, and the `Drop` of its values hasn't.
+    pub(crate) told: Option<Arc<AtomicBool>>,
+}
+
+impl Straggler {
+    /// Whether its end is not known yet. It is told to its own supervisor alone; those above only hear when
+    /// all are gone.
+    pub(crate) fn is_there(&self) -> bool {
+        let told = self.told.as_ref();
+        !told.is_some_and(|told| told.load(Ordering::Acquire))
     }
 }
 
@@ -105,6 +129,12 @@ impl HookTicket {
     pub(crate) fn closure(&self, key: u64) -> Option<Hook> {
         self.incarnation.life.take_hook(key)
     }
+}
+
+/// Who has threads for stop hooks.
+pub(crate) trait HookThreads: Send + Sync {
+    /// A closure that was registered after the request, which nobody has to decide about. Never blocks.
+    fn push_late(self: Arc<Self>, ticket: HookTicket);
 }
 
 impl Drop for HookTicket {
