@@ -175,9 +175,10 @@ impl Run {
             .into_iter()
             .map(|(_, _, straggler)| straggler)
             .collect();
-        // Those who were below one of its services may have ended without its having heard of it.
-        stragglers.retain(Straggler::is_there);
-        let unstopped: Vec<Unstopped> = stragglers.iter().map(|s| s.unstopped.clone()).collect();
+        // Those who were below one of its services may have ended without its having heard of it. The fence
+        // says when the next run may begin.
+        let there = stragglers.iter().filter(|s| s.is_there());
+        let unstopped: Vec<Unstopped> = there.map(|s| s.unstopped.clone()).collect();
         if let (Some(context), false) = (&self.above, stragglers.is_empty()) {
             let mut below = context.incarnation.below.lock();
             below.nested_mut().stragglers.append(&mut stragglers);

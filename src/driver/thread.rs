@@ -26,7 +26,7 @@ use crate::errors::Errors;
 use crate::exit::Exit;
 use crate::failure::{Failure, FailureKind, FailureParts};
 use crate::link::clock;
-use crate::link::fact::{Ended, Fact, Straggler, Unheard};
+use crate::link::fact::{Ended, Fact, Unheard};
 use crate::link::life::Leftover;
 use crate::machine::message::Outcome;
 use crate::report::State;
@@ -321,7 +321,6 @@ impl TellEnd {
         self.ended.outcome = outcome;
         self.ended.failure = failure;
         self.ended.stragglers = below.stragglers;
-        self.ended.stragglers.retain(Straggler::is_there);
         self.fence = below.fence;
     }
 
