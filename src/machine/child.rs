@@ -323,7 +323,12 @@ pub(crate) struct Child {
 impl Child {
     pub(crate) fn new(policy: Policy, rank: Rank, now: Moment) -> Child {
         Child {
-            limiter: policy.limit.clone().map(Limiter::new).map(Box::new),
+            limiter: policy
+                .limit
+                .as_deref()
+                .cloned()
+                .map(Limiter::new)
+                .map(Box::new),
             policy,
             phase: Phase::Waiting { parked: false },
             since: now,
@@ -395,7 +400,7 @@ impl Child {
         policy.restart != Restart::Never
             && policy.panic_policy == PanicPolicy::Restart
             && policy.backoff.is_none()
-            && policy.panic_backoff.is_none_or(|b| b.is_none())
+            && policy.panic_backoff.as_ref().is_none_or(|b| b.is_none())
             && policy.group.is_none()
             && policy.links.is_none()
             && policy.ready_timeout.is_none()
@@ -436,8 +441,8 @@ impl Child {
     }
 
     fn backoff(&mut self, counted: Counted) -> (Backoff, &mut u32) {
-        match (counted, self.policy.panic_backoff) {
-            (Counted::Panic, Some(backoff)) => (backoff, &mut self.panic_attempts),
+        match (counted, self.policy.panic_backoff.as_deref()) {
+            (Counted::Panic, Some(&backoff)) => (backoff, &mut self.panic_attempts),
             (Counted::Panic, None) | (Counted::Error, _) => {
                 (self.policy.backoff, &mut self.attempts)
             }

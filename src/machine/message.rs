@@ -37,10 +37,10 @@ pub(crate) struct Policy {
     pub(crate) name: Arc<str>,
     pub(crate) restart: Restart,
     pub(crate) backoff: Backoff,
-    /// After panics; `None` is the same as after errors, with one count for both.
-    pub(crate) panic_backoff: Option<Backoff>,
-    /// Its own limit, which keeps its failures from counting against its supervisor's.
-    pub(crate) limit: Option<Limit>,
+    /// After panics; `None` is the same as after errors, with one count for both. Boxed: few have one.
+    pub(crate) panic_backoff: Option<Box<Backoff>>,
+    /// Its own limit, which keeps its failures from counting against its supervisor's. Boxed: few have one.
+    pub(crate) limit: Option<Box<Limit>>,
     /// `None` for a supervisor: it ends by itself at the deadline it is given, and must not be
     /// abandoned while it is about to say who hangs.
     pub(crate) stop_timeout: Option<Duration>,

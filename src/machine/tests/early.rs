@@ -54,7 +54,7 @@ fn service_that_ends_for_good_before_it_is_ready_has_ended_early() {
 #[test]
 fn service_that_is_given_up_before_it_is_ready_has_ended_early() {
     let mut w = alone(Policy {
-        limit: Some(Limit::budget(0, 0).then(Exceeded::StopService)),
+        limit: Some(Box::new(Limit::budget(0, 0).then(Exceeded::StopService))),
         ..patient()
     });
     w.fails("a");
@@ -149,7 +149,7 @@ fn late_service_that_starts_again_has_not_ended_early() {
 fn late_service_that_was_ready_once_does_not_end_early() {
     let mut w = alone(Policy {
         ready_timeout: Some(secs(1)),
-        limit: Some(Limit::budget(1, 1).then(Exceeded::StopService)),
+        limit: Some(Box::new(Limit::budget(1, 1).then(Exceeded::StopService))),
         ..policy()
     });
     w.says_ready("a");

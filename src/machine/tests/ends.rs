@@ -169,7 +169,7 @@ fn failure_while_the_supervisor_stops_is_told_and_counts_for_nothing() {
         ..config()
     };
     let own = Policy {
-        limit: Some(Limit::window(0, HOUR)),
+        limit: Some(Box::new(Limit::window(0, HOUR))),
         ..policy()
     };
     let services = [("a", policy()), ("b", own), ("c", policy())];
@@ -276,7 +276,7 @@ fn service_that_misses_an_input_while_the_supervisor_stops_is_stopped() {
 fn abandoned_in_its_own_pause() -> World {
     let late = Policy {
         ready_timeout: Some(secs(1)),
-        limit: Some(Limit::decay(1.0, HOUR).then(pause(secs(20)))),
+        limit: Some(Box::new(Limit::decay(1.0, HOUR).then(pause(secs(20))))),
         ..policy()
     };
     let mut w = alone(late);

@@ -106,7 +106,7 @@ fn provider_that_is_late_and_causes_a_pause_starts_after_it() {
 #[test]
 fn provider_that_is_late_and_pauses_by_itself_starts_after_that() {
     let p = never_ready(Policy {
-        limit: Some(pausing().limit),
+        limit: Some(Box::new(pausing().limit)),
         ..policy()
     });
     let mut w = provides_only_k(config(), p);

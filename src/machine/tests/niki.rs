@@ -94,7 +94,7 @@ fn spent_budget_can_end_the_service_alone() {
 fn own_budget_leaves_the_supervisor_alone() {
     let limit = Limit::window(0, HOUR).then(Exceeded::Fail);
     let own = Policy {
-        limit: Some(Limit::budget(3, 0).then(Exceeded::StopService)),
+        limit: Some(Box::new(Limit::budget(3, 0).then(Exceeded::StopService))),
         ..policy()
     };
     let mut w = World::running(Config { limit, ..config() }, &[("p", own), ("q", policy())]);
@@ -112,7 +112,7 @@ fn own_budget_leaves_the_supervisor_alone() {
 #[test]
 fn partial_options_keep_the_other_defaults() {
     let p = Policy {
-        limit: Some(Limit::budget(1, 1)),
+        limit: Some(Box::new(Limit::budget(1, 1))),
         ..policy()
     };
     let mut w = World::running(config(), &[("p", p)]);
@@ -136,7 +136,7 @@ fn partial_options_keep_the_other_defaults() {
 fn errors_and_panics_have_their_own_delays() {
     let p = Policy {
         backoff: Backoff::fixed(secs(3)),
-        panic_backoff: Some(Backoff::fixed(secs(2))),
+        panic_backoff: Some(Box::new(Backoff::fixed(secs(2)))),
         ..policy()
     };
     let mut w = World::running(budget(3, 10), &[("p", p)]);

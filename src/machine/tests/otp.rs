@@ -81,7 +81,7 @@ fn significant_never_service_ends_the_supervisor_with_its_failure() {
 fn significant_service_that_is_given_up_has_ended() {
     let own = Limit::window(0, secs(1)).then(Exceeded::StopService);
     let s = Policy {
-        limit: Some(own),
+        limit: Some(Box::new(own)),
         ..significant(Restart::OnFailure)
     };
     let mut w = with_two(any(), s);
@@ -120,7 +120,7 @@ fn all_significant_does_not_forget_who_has_failed() {
 #[test]
 fn all_significant_forgives_who_is_started_again() {
     let s = Policy {
-        limit: Some(Limit::budget(0, 0).then(Exceeded::StopService)),
+        limit: Some(Box::new(Limit::budget(0, 0).then(Exceeded::StopService))),
         ..significant(Restart::OnFailure)
     };
     let mut w = World::running(

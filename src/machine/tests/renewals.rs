@@ -20,10 +20,10 @@ fn who_is_counted_delayed_or_shared_is_decided_about() {
         ..policy()
     };
     assert!(may(config(), on_failure));
-    let none = Some(Limit::none());
+    let none = Some(Box::new(Limit::none()));
     let unlimited = Policy {
         limit: none,
-        panic_backoff: Some(Backoff::none()),
+        panic_backoff: Some(Box::new(Backoff::none())),
         ..policy()
     };
     assert!(may(config(), unlimited));
@@ -42,7 +42,7 @@ fn who_is_counted_delayed_or_shared_is_decided_about() {
         |p| p.restart = Restart::Never,
         |p| p.panic_policy = PanicPolicy::Escalate,
         |p| p.backoff = Backoff::fixed(millis(1)),
-        |p| p.panic_backoff = Some(Backoff::fixed(millis(1))),
+        |p| p.panic_backoff = Some(Box::new(Backoff::fixed(millis(1)))),
         |p| p.group = Some("g".into()),
         |p| *p = provider(p.clone()),
         |p| *p = linked(p.clone(), &[], &[], &["k"]),
@@ -56,7 +56,7 @@ fn who_is_counted_delayed_or_shared_is_decided_about() {
         assert!(!may(config(), policy), "the {n}th");
     }
     let own = Policy {
-        limit: Some(Limit::budget(9, 9)),
+        limit: Some(Box::new(Limit::budget(9, 9))),
         ..policy()
     };
     assert!(!may(config(), own));

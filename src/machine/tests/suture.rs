@@ -353,7 +353,7 @@ fn one_count_for_all_services_of_a_supervisor() {
 #[test]
 fn own_limit_isolates_a_service() {
     let own = Policy {
-        limit: Some(Limit::decay(1.0, secs(30)).then(PAUSE)),
+        limit: Some(Box::new(Limit::decay(1.0, secs(30)).then(PAUSE))),
         ..policy()
     };
     let mut w = World::running(default_limit(), &[("a", own), ("b", policy())]);
@@ -450,7 +450,7 @@ fn builder_defaults_reach_every_service() {
 #[test]
 fn failure_in_a_pause_that_exceeds_nothing_waits_for_its_end_too() {
     let own = Policy {
-        limit: Some(Limit::none()),
+        limit: Some(Box::new(Limit::none())),
         ..policy()
     };
     let mut w = World::running(decay(0.0), &[("a", own), ("b", policy())]);
@@ -466,7 +466,7 @@ fn failure_in_a_pause_that_exceeds_nothing_waits_for_its_end_too() {
 #[test]
 fn own_pause_that_is_cut_short_counts_from_zero() {
     let own = Policy {
-        limit: Some(Limit::decay(1.0, secs(30)).then(PAUSE)),
+        limit: Some(Box::new(Limit::decay(1.0, secs(30)).then(PAUSE))),
         ..policy()
     };
     for request in [World::start_service, World::restart_service] {

@@ -104,7 +104,7 @@ fn delayed(policy: Policy) -> Policy {
 
 fn limited(policy: Policy, limit: Limit) -> Policy {
     Policy {
-        limit: Some(limit),
+        limit: Some(Box::new(limit)),
         ..policy
     }
 }
